@@ -1,0 +1,93 @@
+"""Every knob, its default and its unit, on one page.
+
+One frozen dataclass per folder: `[turn]` in the TOML is `TurnOptions` is `turn/`. Reading files,
+the environment and flags is `cli/`'s work; below that door options are passed in.
+A knob needs a user and a measurement; otherwise it is a constant with a reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperOptions:
+    """`[whisper]`: the recognizer."""
+
+    model: str = "tiny.en"  # a name of `textpro models list`, a hub name or a folder
+    block_ms: int = 640  # encoder positions emitted together
+    look_ahead_ms: int = 320  # later audio that a block waits for
+    dtype: str = "float32"  # of the layers: float32 | bfloat16 | float16 | int8 (CPU)
+    commit: str = "agreement"  # agreement (two drafts agree) | attention (attended frame is old)
+    guards: bool = True  # no-speech, rate and loop guards; off only for measurement
+
+
+@dataclass(frozen=True, slots=True)
+class ProsodyOptions:
+    """`[prosody]`: sliding windows over the committed words."""
+
+    window_ms: int = 2000
+    hop_ms: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class LlmOptions:
+    """`[llm]`: the language model and its sampling."""
+
+    model: str = "smollm2-135m"
+    dtype: str = "auto"  # auto | float32 | bfloat16 | float16 | int8
+    fusion: str = "text"  # text | interleave | global; the last two need a projector
+    projector: str = ""  # safetensors file of a trained projector; "" = none
+    system_prompt: str = (
+        "You are a voice assistant. Answer in one or two short spoken sentences, without lists."
+    )
+    max_tokens: int = 80
+    temperature: float = 0.0  # 0 = greedy
+    top_p: float = 1.0
+    repetition_penalty: float = 1.1
+    seed: int = 0
+    context: int = 2048  # rows; oldest turns are dropped as a whole when it is nearly full
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOptions:
+    """`[turn]`: who is speaking, and is the turn over?"""
+
+    vad: str = "silero"  # silero | webrtc
+    threshold: float = 0.5  # speech probability that counts as voice
+    start_ms: int = 100  # voice needed to open a turn
+    preroll_ms: int = 400  # audio kept from before the opening
+    eager_ms: int = 200  # silence after which the reply is drafted
+    silence_ms: int = 500  # silence that ends a turn whose words are complete
+    silence_long_ms: int = 1000  # silence that ends any turn
+    barge_in: bool = True  # speech over the reply stops it
+    push_to_talk: bool = False  # turns begin and end by key, never by VAD
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechOptions:
+    """`[speech]`: the voice of the reply."""
+
+    engine: str = "espeak"  # espeak | piper | none
+    voice: str = "en-us"
+    rate_wpm: int = 165
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """`[device]`: what computes."""
+
+    name: str = "auto"  # auto | cpu | cuda | cuda:N
+    threads: int = 0  # 0 = one per physical core, at most 4
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of it."""
+
+    whisper: WhisperOptions = field(default_factory=WhisperOptions)
+    prosody: ProsodyOptions = field(default_factory=ProsodyOptions)
+    llm: LlmOptions = field(default_factory=LlmOptions)
+    turn: TurnOptions = field(default_factory=TurnOptions)
+    speech: SpeechOptions = field(default_factory=SpeechOptions)
+    device: DeviceOptions = field(default_factory=DeviceOptions)

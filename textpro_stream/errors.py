@@ -1,0 +1,67 @@
+"""Everything this package raises on purpose.
+
+    TextproError                what went wrong, and what to do about it, in one line
+    ├── ConfigError             a key, flag or value that cannot be used
+    ├── WeightsError            a model that is missing, damaged or of the wrong shape
+    ├── AudioFormatError        audio that cannot be read
+    ├── DeviceError             a microphone, loudspeaker or accelerator that is not there
+    ├── StageError              a stage failed while a conversation was running
+    └── Overloaded              the engine has no room for another conversation
+
+A message names what was expected, what was found and what to do; the same facts are attributes.
+"""
+
+from __future__ import annotations
+
+
+class TextproError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: one line for a person: what was expected, what was found, what to do.
+        facts: the same, for a program; each becomes an attribute.
+    """
+
+    code = "error"  # the `code` of the `error` event
+
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        self.facts = facts
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+
+class ConfigError(TextproError):
+    """A key, flag or value that cannot be used."""
+
+    code = "config"
+
+
+class WeightsError(TextproError):
+    """A model that is missing, damaged or of the wrong shape."""
+
+    code = "weights"
+
+
+class AudioFormatError(TextproError):
+    """Audio that cannot be read."""
+
+    code = "audio_format"
+
+
+class DeviceError(TextproError):
+    """A microphone, loudspeaker or accelerator that is not there."""
+
+    code = "device"
+
+
+class StageError(TextproError):
+    """A stage failed while a conversation was running."""
+
+    code = "stage"
+
+
+class Overloaded(TextproError):
+    """The engine has no room for another conversation."""
+
+    code = "overloaded"

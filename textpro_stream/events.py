@@ -1,0 +1,181 @@
+"""What a conversation says, as one union.
+
+`match` an event and close with `assert_never`: a new event then shows every place that has to
+care. A barge-in drops `ReplyText` and `ReplyAudio` that were not delivered yet; all others always
+arrive. `turn` counts from 1; `at` is the audio clock: samples of input consumed when it was
+decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from textpro_stream.contracts import ProsodyWindow, SpokenChunk, TokenSpan
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Somebody began to speak."""
+
+    turn: int
+    at: int
+    speech: int  # samples; where the speech itself began
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The voice fell silent; the turn may still go on."""
+
+    turn: int
+    at: int
+    speech: int  # samples; where the speech itself ended
+
+
+@dataclass(frozen=True, slots=True)
+class HypothesisChanged:
+    """The whole open tail, as text. It replaces the last one."""
+
+    turn: int
+    at: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordsCommitted:
+    """Words that can no longer change. Texts of a turn, joined as they are, give its transcript."""
+
+    turn: int
+    at: int
+    spans: tuple[TokenSpan, ...]
+
+    @property
+    def text(self) -> str:
+        """The new text; starts with a space where a word begins."""
+        return "".join(span.text for span in self.spans)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProsodyUpdated:
+    """A finished prosody window."""
+
+    turn: int
+    at: int
+    window: ProsodyWindow
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEager:
+    """A pause began: the reply is being drafted, in case this was the end."""
+
+    turn: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResumed:
+    """The speaker went on: the draft is dropped."""
+
+    turn: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """The endpoint."""
+
+    turn: int
+    at: int
+    transcript: str
+    reason: str  # TurnSignal.reason, or "no_words" where a sound held no words
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStarted:
+    """The first reply token was released."""
+
+    turn: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyText:
+    """A piece of the reply's text. Dropped by a barge-in."""
+
+    turn: int
+    at: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReplyAudio:
+    """A piece of the spoken reply. Dropped by a barge-in."""
+
+    turn: int
+    at: int
+    chunk: SpokenChunk
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnded:
+    """The reply is over."""
+
+    turn: int
+    at: int
+    text: str  # the whole text; after a barge-in, what was heard of it
+    reason: str  # "stop" | "length" | "barge_in" | "cancelled" | "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnLatency:
+    """Where a turn's time went: marks in seconds, against the endpoint decision.
+
+    Names and definitions are those of docs/latency.md.
+    """
+
+    turn: int
+    at: int
+    marks: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Something went wrong; the conversation goes on where it can."""
+
+    turn: int
+    at: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The stream ended. Always the last event."""
+
+    turn: int
+    at: int
+    turns: int
+    words: int
+    cpu_s: float
+    rtf: dict[str, float]  # encoder, decoder, llm, speech: busy seconds per audio second
+    work: dict[
+        str, float
+    ]  # frames_final_per_frame, frames_provisional_per_frame, decoder_steps_per_token
+
+
+Event = (
+    SpeechStarted
+    | SpeechStopped
+    | HypothesisChanged
+    | WordsCommitted
+    | ProsodyUpdated
+    | TurnEager
+    | TurnResumed
+    | TurnEnded
+    | ReplyStarted
+    | ReplyText
+    | ReplyAudio
+    | ReplyEnded
+    | TurnLatency
+    | Failed
+    | Finished
+)

@@ -1,0 +1,1 @@
+"""Fusion (words + prosody -> rows), KV-cache session, sampling, dialogue memory."""

@@ -1,0 +1,1 @@
+"""The asyncio engine: wires stages, owns tasks, turns results into events, traces."""

@@ -1,0 +1,1 @@
+"""Reply text -> clauses -> audio, in a worker process."""

@@ -1,0 +1,1 @@
+"""Model name -> verified local folder."""

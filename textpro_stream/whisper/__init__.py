@@ -1,0 +1,1 @@
+"""WhisperPro: chunked encoder, decoder loop with commit rule, tokens and their states."""

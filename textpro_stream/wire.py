@@ -1,0 +1,1 @@
+"""Events <-> JSON lines, pure."""
