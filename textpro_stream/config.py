@@ -8,6 +8,7 @@ A knob needs a user and a measurement; otherwise it is a constant with a reason.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,8 @@ class WhisperOptions:
     model: str = "tiny.en"  # a name of `textpro models list`, a hub name or a folder
     block_ms: int = 640  # encoder positions emitted together
     look_ahead_ms: int = 320  # later audio that a block waits for
-    dtype: str = "float32"  # of the layers: float32 | bfloat16 | float16 | int8 (CPU)
-    commit: str = "agreement"  # agreement (two drafts agree) | attention (attended frame is old)
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # of the layers
+    commit: Literal["agreement", "attention"] = "agreement"  # two drafts agree | frame is old
     guards: bool = True  # no-speech, rate and loop guards; off only for measurement
 
 
@@ -35,8 +36,8 @@ class LlmOptions:
     """`[llm]`: the language model and its sampling."""
 
     model: str = "smollm2-135m"
-    dtype: str = "auto"  # auto | float32 | bfloat16 | float16 | int8
-    fusion: str = "text"  # text | interleave | global; the last two need a projector
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    fusion: Literal["text", "interleave", "global"] = "text"  # the last two need a projector
     projector: str = ""  # safetensors file of a trained projector; "" = none
     system_prompt: str = (
         "You are a voice assistant. Answer in one or two short spoken sentences, without lists."
@@ -53,7 +54,7 @@ class LlmOptions:
 class TurnOptions:
     """`[turn]`: who is speaking, and is the turn over?"""
 
-    vad: str = "silero"  # silero | webrtc
+    vad: Literal["silero", "webrtc"] = "silero"
     threshold: float = 0.5  # speech probability that counts as voice
     start_ms: int = 100  # voice needed to open a turn
     preroll_ms: int = 400  # audio kept from before the opening
@@ -68,7 +69,7 @@ class TurnOptions:
 class SpeechOptions:
     """`[speech]`: the voice of the reply."""
 
-    engine: str = "espeak"  # espeak | piper | none
+    engine: Literal["espeak", "piper", "none"] = "espeak"
     voice: str = "en-us"
     rate_wpm: int = 165
 
