@@ -116,6 +116,15 @@ class ReplyAudio:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyDucked:
+    """Somebody may be speaking over the reply: play it quietly until it is clear who goes on."""
+
+    turn: int
+    at: int
+    ducked: bool  # False: play on as before
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyEnded:
     """The reply is over."""
 
@@ -174,6 +183,7 @@ Event = (
     | ReplyStarted
     | ReplyText
     | ReplyAudio
+    | ReplyDucked
     | ReplyEnded
     | TurnLatency
     | Failed

@@ -1,0 +1,100 @@
+"""One thread, most urgent first, prompt to cancel."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from textpro_stream.pipeline.device import DeviceThread, Priority
+
+
+@pytest.fixture
+def device() -> Iterator[DeviceThread]:
+    thread = DeviceThread("test device")
+    yield thread
+    thread.close()
+
+
+@contextmanager
+def busy(device: DeviceThread) -> Iterator[None]:
+    """The thread is inside a step for as long as the block lasts."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def step() -> None:
+        entered.set()
+        leave.wait()
+
+    device.submit(Priority.HEAR, step)
+    entered.wait()
+    try:
+        yield
+    finally:
+        leave.set()
+
+
+async def test_all_steps_run_in_one_other_thread(device: DeviceThread) -> None:
+    names = [await device.run(Priority.HEAR, lambda: threading.current_thread().name)] * 2
+    assert names == ["test device"] * 2
+
+
+async def test_the_most_urgent_goes_first_and_equals_by_age(device: DeviceThread) -> None:
+    ran: list[str] = []
+    with busy(device):
+        waiting = [
+            asyncio.ensure_future(device.run(priority, lambda name=name: ran.append(name)))
+            for name, priority in (
+                ("decode", Priority.DECODE),
+                ("prefill 1", Priority.PREFILL),
+                ("prefill 2", Priority.PREFILL),
+                ("hear", Priority.HEAR),
+            )
+        ]
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    assert ran == ["hear", "prefill 1", "prefill 2", "decode"]
+
+
+async def test_a_step_cancelled_while_it_waits_never_runs(device: DeviceThread) -> None:
+    ran: list[str] = []
+    with busy(device):
+        task = asyncio.ensure_future(device.run(Priority.DECODE, lambda: ran.append("x")))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await device.run(Priority.DECODE, lambda: None)
+    assert ran == []
+
+
+async def test_an_exception_reaches_the_caller_and_the_thread_lives_on(
+    device: DeviceThread,
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await device.run(Priority.HEAR, lambda: 1 // 0)
+    assert await device.run(Priority.HEAR, lambda: 7) == 7
+
+
+async def test_closing_ends_the_thread_and_refuses_more() -> None:
+    device = DeviceThread("short lived")
+    device.close()
+    device.close()
+    assert "short lived" not in {thread.name for thread in threading.enumerate()}
+    with pytest.raises(RuntimeError, match="closed"):
+        await device.run(Priority.HEAR, lambda: None)
+
+
+async def test_the_surroundings_are_entered_in_the_thread() -> None:
+    inside: list[str] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        inside.append(threading.current_thread().name)
+        yield
+        inside.append("left")
+
+    device = DeviceThread("with surroundings", around)
+    await device.run(Priority.HEAR, lambda: None)
+    device.close()
+    assert inside == ["with surroundings", "left"]
