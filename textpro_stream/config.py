@@ -62,6 +62,7 @@ class TurnOptions:
     silence_ms: int = 500  # silence that ends a turn whose words are complete
     silence_long_ms: int = 1000  # silence that ends any turn
     barge_in: bool = True  # speech over the reply stops it
+    barge_in_ms: int = 300  # voice over the reply that stops it; less only lowers its volume
     push_to_talk: bool = False  # turns begin and end by key, never by VAD
 
 

@@ -102,7 +102,7 @@ class TurnSignal:
 
     kind: TurnSignalKind
     at: int  # samples; where the decision was made
-    speech: int  # samples; where speech truly began (speech_started) or ended (the other kinds)
+    speech: int  # samples; where speech began (speech_started, resumed) or ended (the others)
     reason: str = ""  # endpoint: "complete" | "silence" | "end_of_audio" | "too_long" | "pushed"
 
 

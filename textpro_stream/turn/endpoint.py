@@ -1,0 +1,166 @@
+"""The endpoint machine: audio clock in, decisions about the turn out.
+
+    idle ──speech_started──> listening ──speech_stopped, eager──> eager ──endpoint──> idle
+                                 ^                                  │
+                                 └─────────────resumed──────────────┘
+
+A pure state machine on the frame grid: no I/O, no wall clock, nothing about words but the
+probability that they end a turn. It keeps less than one detector window of audio; the audio from
+before `TurnSignal.speech` that the recognizer gets (`preroll_ms`) is the pipeline's ring buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from textpro_stream.config import TurnOptions
+from textpro_stream.contracts import FRAME, Heard, TurnSignal, samples_of_ms
+from textpro_stream.turn.completeness import p_end_of_turn
+from textpro_stream.turn.vad import Vad
+from textpro_stream.turn.voice import VoiceTrack, VoiceWindow
+
+# The P(end of turn) that ends a turn at `silence_ms`. From there it falls in a straight line to
+# nothing at `silence_long_ms`: the longer the silence, the less the words have to promise.
+_P_REQUIRED = 0.5
+
+
+class Endpointer:
+    """One conversation's turns. A `Stage` from `Heard` to `TurnSignal`.
+
+    Voice opens a turn, and brings one back from a pause, once it lasted `start_ms`: a click does
+    neither. A pause longer than `eager_ms` is announced; it becomes the endpoint at `silence_ms` if
+    the words are complete (`evidence`), and at `silence_long_ms` whatever they are. While a voice
+    has come back but not yet lasted, the decision waits for it.
+
+    With `push_to_talk`, `press` and `release` open and end a turn; pauses between them are still
+    announced, so a reply can be drafted, but never end it.
+    """
+
+    def __init__(self, vad: Vad, options: TurnOptions) -> None:
+        self._track = VoiceTrack(vad, options.threshold)
+        self._push_to_talk = options.push_to_talk
+        self._start = samples_of_ms(options.start_ms)
+        self._eager = samples_of_ms(options.eager_ms)
+        self._silence = samples_of_ms(options.silence_ms)
+        self._silence_long = samples_of_ms(options.silence_long_ms)
+        self._state: Literal["idle", "listening", "eager"] = "idle"
+        self._run_start: int | None = None  # samples; where the present voice began
+        self._voice_end: int | None = None  # samples; end of this turn's last voice
+        self._p_end: float | None = None  # of the present pause; None while nobody has said
+        self._at = 0  # samples received
+
+    @property
+    def voice(self) -> float:
+        """The detector's last probability, for display and for `BargeIn`."""
+        return self._track.probability
+
+    @property
+    def speaking(self) -> bool:
+        """A turn is open and its voice has not paused."""
+        return self._state == "listening"
+
+    def push(self, heard: Heard, /) -> Sequence[TurnSignal]:
+        """Take one frame (`FRAME` samples); give what it decided."""
+        assert len(heard.chunk.samples) == FRAME, "the endpoint machine moves in whole frames"
+        self._at = heard.chunk.end
+        signals: list[TurnSignal] = []
+        for window in self._track.push(heard.chunk):
+            self._hear(window, signals)
+        if self._state == "eager":
+            self._judge(signals)
+        return signals
+
+    def evidence(self, text: str, p_end: float | None = None) -> None:
+        """What the words of the turn say about the present pause.
+
+        Counts until the voice comes back; between pauses it is ignored. The next frame decides.
+
+        Args:
+            text: the turn so far, hypothesis included.
+            p_end: P(end of turn) from a model that knows better than the text alone.
+        """
+        if self._state == "eager":
+            self._p_end = p_end_of_turn(text) if p_end is None else p_end
+
+    def dismiss(self) -> None:
+        """The open turn held no words: forget it, and wait for a new voice."""
+        self._close()
+
+    def press(self, at: int) -> Sequence[TurnSignal]:
+        """The key went down at `at` (samples): a turn opens."""
+        if self._state != "idle":
+            return ()
+        self._state = "listening"
+        return (TurnSignal("speech_started", at, at),)
+
+    def release(self, at: int) -> Sequence[TurnSignal]:
+        """The key went up at `at` (samples): the turn is over."""
+        return self._end(at, "pushed")
+
+    def finish(self) -> Sequence[TurnSignal]:
+        """The stream ended; so does an open turn. Nothing may be pushed afterwards."""
+        return self._end(self._at, "end_of_audio")
+
+    def _hear(self, window: VoiceWindow, signals: list[TurnSignal]) -> None:
+        """Move by one decision of the detector."""
+        if not window.voiced:
+            self._run_start = None
+            if self._state == "listening" and self._silent(window.end) >= self._eager:
+                self._pause(self._at, signals)
+                signals.append(TurnSignal("eager", self._at, self._spoken_until(self._at)))
+            return
+        if self._run_start is None:
+            self._run_start = window.start
+        lasting = window.end - self._run_start >= self._start
+        if self._state == "idle" and lasting and not self._push_to_talk:
+            self._state = "listening"
+            signals.append(TurnSignal("speech_started", self._at, self._run_start))
+        elif self._state == "eager" and lasting:
+            self._state = "listening"
+            self._p_end = None
+            signals.append(TurnSignal("resumed", self._at, self._run_start))
+        if self._state == "listening":
+            self._voice_end = window.end
+
+    def _judge(self, signals: list[TurnSignal]) -> None:
+        """End the turn if this pause is long enough for what the words promise."""
+        silent = self._silent(self._track.end)
+        if self._push_to_talk or self._track.voiced or silent < self._silence:
+            return
+        if silent >= self._silence_long:
+            reason = "silence"
+        else:
+            left = (self._silence_long - silent) / (self._silence_long - self._silence)
+            if self._p_end is None or self._p_end < _P_REQUIRED * left:
+                return
+            reason = "complete"
+        signals.extend(self._end(self._at, reason))
+
+    def _silent(self, until: int) -> int:
+        """Samples of decided audio since the turn's last voice; 0 before the first."""
+        return 0 if self._voice_end is None else until - self._voice_end
+
+    def _spoken_until(self, at: int) -> int:
+        """Where this turn's last voice ended; `at` if there was none (a key, no voice)."""
+        return at if self._voice_end is None else min(self._voice_end, at)
+
+    def _pause(self, at: int, signals: list[TurnSignal]) -> None:
+        self._state = "eager"
+        signals.append(TurnSignal("speech_stopped", at, self._spoken_until(at)))
+
+    def _end(self, at: int, reason: str) -> Sequence[TurnSignal]:
+        signals: list[TurnSignal] = []
+        if self._state == "idle":
+            return signals
+        if self._state == "listening":
+            self._pause(at, signals)
+        signals.append(TurnSignal("endpoint", at, self._spoken_until(at), reason))
+        self._close()
+        return signals
+
+    def _close(self) -> None:
+        self._state = "idle"
+        self._run_start = None
+        self._voice_end = None
+        self._p_end = None
