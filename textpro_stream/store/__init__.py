@@ -1,1 +1,32 @@
 """Model name -> verified local folder."""
+
+from textpro_stream.store.catalogue import Kind, known_names
+from textpro_stream.store.files import Progress, ProgressStage
+from textpro_stream.store.shelf import Problem, cache_root
+from textpro_stream.store.store import (
+    Entry,
+    defaults,
+    entries,
+    pull,
+    remove,
+    resolve,
+    verify,
+    where,
+)
+
+__all__ = [
+    "Entry",
+    "Kind",
+    "Problem",
+    "Progress",
+    "ProgressStage",
+    "cache_root",
+    "defaults",
+    "entries",
+    "known_names",
+    "pull",
+    "remove",
+    "resolve",
+    "verify",
+    "where",
+]
