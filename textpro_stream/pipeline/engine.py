@@ -1,0 +1,240 @@
+"""Weights, loaded once and shared: an `Engine` opens conversations.
+
+It is the only place that knows which classes stand behind the doors. Models load side by side, and
+what a run does not need (no replies, no voice) is not loaded at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from textpro_stream.clock import Clock, MonotonicClock
+from textpro_stream.config import DeviceOptions, Settings
+from textpro_stream.errors import DeviceError
+from textpro_stream.pipeline.conversation import Conversation
+from textpro_stream.pipeline.device import DeviceThread
+from textpro_stream.pipeline.ear import Ear
+from textpro_stream.pipeline.mind import Mind
+from textpro_stream.pipeline.outbox import Outbox
+from textpro_stream.pipeline.trace import Trace
+from textpro_stream.turn import BargeIn, Endpointer, VadModel, load_vad
+
+if TYPE_CHECKING:
+    import torch
+
+    from textpro_stream.llm import LanguageModel
+    from textpro_stream.speech import Voice
+    from textpro_stream.whisper import WhisperPro
+
+
+class Engine:
+    """Everything that conversations share. Make one with `load`, end it with `close`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        asr: WhisperPro,
+        vad: VadModel,
+        llm: LanguageModel | None,
+        voice: Voice | None,
+        device: DeviceThread,
+        clock: Clock,
+    ) -> None:
+        self.settings = settings
+        self.asr, self.llm, self.voice = asr, llm, voice
+        self._vad, self._device, self._clock = vad, device, clock
+
+    @classmethod
+    async def load(
+        cls,
+        settings: Settings | None = None,
+        *,
+        replies: bool = True,
+        speech: bool = True,
+        progress: Any = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Fetch what is missing and load what is needed.
+
+        Args:
+            settings: all options; defaults without it.
+            replies: False stops after the transcript: neither LLM nor voice is loaded.
+            speech: False makes no audio.
+            progress: told of downloads, see `store.resolve`.
+            clock: for tests.
+
+        Raises:
+            ConfigError, WeightsError, DeviceError: one line says what to do.
+        """
+        settings = settings or Settings()
+        models = await asyncio.to_thread(_resolve, settings, replies=replies, progress=progress)
+        # The heaviest import comes first and alone: two threads would only wait for each other.
+        device = await asyncio.to_thread(_torch_device, settings.device)
+        import torch
+
+        thread = DeviceThread(f"device {device}", torch.inference_mode)
+        try:
+            asr, llm, vad, voice = await asyncio.gather(
+                asyncio.to_thread(_load_asr, models["whisper"], settings, device),
+                asyncio.to_thread(_load_llm, models.get("llm"), settings, device),
+                asyncio.to_thread(load_vad, settings.turn, models.get("vad")),
+                _open_voice(settings, replies and speech),
+            )
+        except BaseException:
+            thread.close()
+            raise
+        return cls(
+            settings,
+            asr=asr,
+            vad=vad,
+            llm=llm,
+            voice=voice,
+            device=thread,
+            clock=clock or MonotonicClock(),
+        )
+
+    def open(self, *, live: bool = True, record: bool = False) -> Conversation:
+        """A conversation of its own, sharing the weights.
+
+        Args:
+            live: audio comes at its own pace; see `Conversation`.
+            record: keep the spans of `Conversation.trace` for a Chrome trace.
+        """
+        settings, clock = self.settings, self._clock
+        trace = Trace(clock, record=record)
+        outbox = Outbox()
+        from textpro_stream.prosody import ProsodyTracker
+
+        ear = Ear(
+            lambda start: self.asr.open(start, trace),
+            Endpointer(self._vad.open(), settings.turn),
+            ProsodyTracker(settings.prosody),
+            BargeIn(settings.turn),
+            preroll_ms=settings.turn.preroll_ms,
+            trace=trace,
+            clock=clock,
+        )
+        mind = None
+        if (llm := self.llm) is not None:
+            mind = Mind(
+                lambda: llm.open(settings.llm, trace),
+                self.voice,
+                device=self._device,
+                outbox=outbox,
+                trace=trace,
+                clock=clock,
+                listened=live and settings.turn.barge_in,
+            )
+        return Conversation(
+            ear,
+            mind,
+            outbox=outbox,
+            device=self._device,
+            trace=trace,
+            clock=clock,
+            live=live,
+        )
+
+    async def close(self) -> None:
+        """End the voice's process and the device's thread."""
+        if self.voice is not None:
+            await self.voice.close()
+        await asyncio.to_thread(self._device.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _resolve(settings: Settings, *, replies: bool, progress: Any) -> dict[str, Path]:
+    """Folders of the models that this run needs, by kind."""
+    from textpro_stream import store
+
+    wanted: dict[store.Kind, str] = {"whisper": settings.whisper.model}
+    if settings.turn.vad == "silero":
+        wanted["vad"] = "silero-vad"
+    if replies:
+        wanted["llm"] = settings.llm.model
+    return {kind: store.resolve(name, kind, progress=progress) for kind, name in wanted.items()}
+
+
+def _torch_device(options: DeviceOptions) -> torch.device:
+    """The device that `options` name, with its threads set.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+    """
+    import torch
+
+    torch.set_num_threads(options.threads or min(4, physical_cores()))
+    name = options.name
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise DeviceError(f"device {name!r}: give auto, cpu, cuda or cuda:N", name=name)
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "device cuda: this PyTorch sees no GPU; choose --device cpu, or see textpro doctor",
+            name=name,
+        )
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0", name=name
+        )
+    return torch.device(name)
+
+
+def physical_cores() -> int:
+    """Cores this process may run on, hyperthreads of one core counted once."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    if usable is None:
+        return max(1, (os.cpu_count() or 2) // 2)
+    cores = set()
+    for cpu in usable:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            cores.add(siblings.read_text())
+        except OSError:
+            cores.add(str(cpu))
+    return len(cores)
+
+
+def _load_asr(folder: Path, settings: Settings, device: torch.device) -> WhisperPro:
+    from textpro_stream.whisper import WhisperPro
+
+    return WhisperPro.load(folder, settings.whisper, device)
+
+
+def _load_llm(
+    folder: Path | None, settings: Settings, device: torch.device
+) -> LanguageModel | None:
+    if folder is None:
+        return None
+    from textpro_stream.llm import LanguageModel
+
+    return LanguageModel.load(folder, settings.llm, device)
+
+
+async def _open_voice(settings: Settings, wanted: bool) -> Voice | None:
+    if not wanted or settings.speech.engine == "none":
+        return None
+    from textpro_stream.speech import open_voice
+
+    return await open_voice(settings.speech)
+
+
+ProgressCallback = Callable[[str, int, int], None]

@@ -1,0 +1,72 @@
+"""The way into a conversation: frames and keys in order, at most a second of audio waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import Enum
+
+from textpro_stream.contracts import FRAME, AudioChunk, samples_of_ms
+
+WAITING_MS = 1000  # whoever feeds faster than this is heard waits
+BATCH = samples_of_ms(160) // FRAME  # frames given to the device at once: less than a block
+
+
+class Key(Enum):
+    """The push-to-talk key."""
+
+    PRESSED = "pressed"
+    RELEASED = "released"
+
+
+class Inbox:
+    """A queue with one reader that takes several frames at once when it has fallen behind."""
+
+    def __init__(self) -> None:
+        self._items: deque[AudioChunk | Key] = deque()
+        self._changed = asyncio.Condition()
+        self._ended = False  # nothing more comes
+        self._shut = False  # nothing more is wanted
+
+    async def put(self, item: AudioChunk | Key) -> bool:
+        """Append; wait while there is a second of audio. False if nobody wants it any more."""
+        room = samples_of_ms(WAITING_MS) // FRAME
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._shut or len(self._items) < room)
+            if not self._shut:
+                self._items.append(item)
+                self._changed.notify_all()
+            return not self._shut
+
+    async def end(self) -> None:
+        """Nothing more comes."""
+        async with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    async def shut(self) -> None:
+        """Nothing more is wanted: whoever waits to put something goes on."""
+        async with self._changed:
+            self._shut = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    async def take(self) -> list[AudioChunk] | Key | None:
+        """Some frames, or a key; None when nothing more comes."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._ended or bool(self._items))
+            if not self._items:
+                return None
+            first = self._items.popleft()
+            if isinstance(first, Key):
+                taken: list[AudioChunk] | Key = first
+            else:
+                taken = [first]
+                while len(taken) < BATCH and self._items:
+                    following = self._items[0]
+                    if isinstance(following, Key):
+                        break
+                    taken.append(following)
+                    self._items.popleft()
+            self._changed.notify_all()
+            return taken
