@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from textpro_stream.errors import WeightsError
-from textpro_stream.store.catalogue import DEFAULTS, HubModel, Kind, PinnedModel, find
+from textpro_stream.store import catalogue
+from textpro_stream.store.catalogue import HubModel, Kind, PinnedModel, find
 from textpro_stream.store.check import check_folder, kind_of
 from textpro_stream.store.files import (
     Progress,
@@ -149,11 +150,11 @@ def entries() -> list[Entry]:
     """The defaults, then whatever else is in the cache."""
     shelf = Shelf(cache_root())
     found = []
-    for model in DEFAULTS:
+    for model in catalogue.DEFAULTS:
         present = shelf.holds(model.slug, _origin(model))
         size = shelf.size(model.slug) if present else model.size
         found.append(Entry(model.name, model.kind, size, present, model.source, model.licence))
-    known = {model.slug for model in DEFAULTS}
+    known = {model.slug for model in catalogue.DEFAULTS}
     for slug in shelf.slugs():
         if slug not in known and (manifest := shelf.manifest(slug)) is not None:
             found.append(
@@ -171,12 +172,12 @@ def entries() -> list[Entry]:
 
 def defaults() -> list[str]:
     """Names of the models that a plain run needs."""
-    return [model.name for model in DEFAULTS]
+    return [model.name for model in catalogue.DEFAULTS]
 
 
 def _local_folder(name: str) -> Path | None:
     """The folder that a name means; None where it is a name and no path."""
-    if any(model.name == name for model in DEFAULTS):
+    if any(model.name == name for model in catalogue.DEFAULTS):
         return None  # `./tiny.en` means the folder
     path = Path(name).expanduser()
     if path.is_dir():

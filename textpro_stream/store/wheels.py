@@ -38,7 +38,9 @@ _NO_NETWORK = (  # what pip prints while it retries
     "ConnectTimeoutError",
     "ReadTimeoutError",
     "ProxyError",
+    "Failed to establish a new connection",
     "Network is unreachable",
+    "Temporary failure in name resolution",
 )
 
 

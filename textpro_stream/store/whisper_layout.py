@@ -78,7 +78,8 @@ def convert_whisper(checkpoint: Path, ranks: Path, folder: Path, *, name: str) -
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", _config(dims, ids, dtype))
     write_json(
-        folder / "generation_config.json", _generation_config(dims, ids, ALIGNMENT_HEADS.get(name))
+        folder / "generation_config.json",
+        _generation_config(dims, ids, vocabulary[b" "], ALIGNMENT_HEADS.get(name)),
     )
     write_json(folder / "preprocessor_config.json", _preprocessor_config(dims))
     _write_tokenizer(folder, vocabulary, specials)
@@ -202,7 +203,10 @@ def _config(dims: dict[str, int], ids: dict[str, int], dtype: str) -> dict[str, 
 
 
 def _generation_config(
-    dims: dict[str, int], ids: dict[str, int], heads: list[tuple[int, int]] | None
+    dims: dict[str, int],
+    ids: dict[str, int],
+    space: int,
+    heads: list[tuple[int, int]] | None,
 ) -> dict[str, Any]:
     from transformers.models.whisper.configuration_whisper import NON_SPEECH_TOKENS
 
@@ -222,7 +226,7 @@ def _generation_config(
         "max_length": dims["n_text_ctx"],
         "max_initial_timestamp_index": 50,
         "return_timestamps": False,
-        "begin_suppress_tokens": [220, end],  # " " and the end: the first token is a word
+        "begin_suppress_tokens": [space, end],  # the first token is a word
         "suppress_tokens": sorted(suppressed),
     }
     if heads is not None:
