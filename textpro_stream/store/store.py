@@ -242,8 +242,12 @@ def _make_from_hub(model: HubModel, shelf: Shelf, report: Report) -> None:
 
     partial = shelf.partial(model.slug)
     commit = fetch_repository(model, partial, report)
-    kind = model.kind or kind_of(partial)
-    check_folder(partial, kind)
+    try:
+        kind = model.kind or kind_of(partial)
+        check_folder(partial, kind)
+    except WeightsError:
+        remove_tree(partial)  # complete, and no use: nothing to go on with later
+        raise
     shelf.put(model.slug, partial, {**_facts(model, kind), "commit": commit})
 
 
