@@ -1,1 +1,6 @@
 """Fusion (words + prosody -> rows), KV-cache session, sampling, dialogue memory."""
+
+from textpro_stream.llm.dialogue import Dialogue
+from textpro_stream.llm.model import LanguageModel
+
+__all__ = ["Dialogue", "LanguageModel"]

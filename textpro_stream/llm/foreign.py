@@ -1,0 +1,123 @@
+"""Any other causal LM of transformers, behind the same session.
+
+Slower to load and per step than our own forward, and equal in behaviour. Only models whose cache
+can be cropped row by row: state-space and hybrid ones cannot forget.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from textpro_stream.errors import WeightsError
+from textpro_stream.llm.session import check_room
+
+
+class ForeignModel:
+    """Weights under `transformers`, shared by all conversations.
+
+    Raises:
+        WeightsError: not a causal LM that transformers knows, or one that cannot forget rows.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device) -> None:
+        from transformers import AutoModelForCausalLM
+
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, use_safetensors=True
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise WeightsError(f"{folder}: transformers cannot load it ({reason})") from error
+        if getattr(model, "_is_stateful", False):
+            raise WeightsError(
+                f"{folder}: {type(model).__name__} keeps a state that cannot be cropped;"
+                " choose a model with attention only",
+                folder=folder,
+            )
+        self._model = model.to(device).eval()
+        self.dtype, self.device = dtype, device
+        config = self._model.config.get_text_config()
+        self.d_model: int = config.hidden_size
+        self.n_vocabulary: int = config.vocab_size
+        self.context: int = config.max_position_embeddings
+
+    @torch.inference_mode()
+    def embed(self, ids: list[int]) -> Tensor:
+        """Rows (n, d_model) of token ids."""
+        rows: Tensor = self._model.get_input_embeddings()(torch.tensor(ids, device=self.device))
+        return rows
+
+    def open(self, capacity: int) -> ForeignSession:
+        """A fresh cache for one conversation."""
+        return ForeignSession(self, capacity)
+
+    def forward(self, rows: Tensor, cache: object) -> Tensor:
+        """Append rows (n, d_model) to `cache`; logits (n, n_vocabulary)."""
+        logits: Tensor = self._model(
+            inputs_embeds=rows[None], past_key_values=cache, use_cache=True
+        ).logits
+        return logits[0]
+
+
+class ForeignSession:
+    """`contracts.Session` over a `DynamicCache`."""
+
+    def __init__(self, model: ForeignModel, capacity: int) -> None:
+        from transformers import DynamicCache
+
+        self.capacity = capacity
+        self._model = model
+        self._cache = DynamicCache()  # without a config: full layers, which can be cropped
+        self._rows: list[Tensor] = []  # (d_model,) each, to look at earlier logits again
+        self._last: Tensor | None = None  # logits after the last row, where known
+
+    @property
+    def length(self) -> int:
+        """Rows held."""
+        return len(self._rows)
+
+    def crop(self, length: int) -> None:
+        """Keep the first `length` rows."""
+        assert 0 <= length <= self.length, f"crop to {length} of {self.length}"
+        if length < self.length:
+            self._cache.crop(length)
+            del self._rows[length:]
+            self._last = None
+
+    @torch.inference_mode()
+    def prefill(self, rows: Tensor) -> None:
+        """Append rows (n, d_model).
+
+        Raises:
+            StageError: they do not fit; nothing was appended.
+        """
+        check_room(self.length, len(rows), self.capacity)
+        if len(rows):
+            rows = rows.to(self._model.dtype)
+            self._last = self._model.forward(rows, self._cache)[-1].float()
+            self._rows += rows.unbind(0)
+
+    def decode(self, token: int) -> None:
+        """Append one token's row."""
+        self.prefill(self._model.embed([token]))
+
+    def logits(self) -> Tensor:
+        """Next-token logits after the last row, float32, shape (n_vocabulary,)."""
+        return self.logits_at(self.length)
+
+    @torch.inference_mode()
+    def logits_at(self, length: int) -> Tensor:
+        """What `logits` would give after `crop(length)`; computed again if not the last row's."""
+        assert 0 < length <= self.length, f"no row {length} of {self.length}"
+        if length == self.length and self._last is not None:
+            return self._last
+        again = torch.stack(self._rows[length - 1 :])
+        self._cache.crop(length - 1)
+        logits = self._model.forward(again, self._cache).float()
+        self._last = logits[-1]
+        return logits[0]

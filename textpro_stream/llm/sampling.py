@@ -1,0 +1,69 @@
+"""From logits to the next token: penalty, temperature, top-p, greedy.
+
+The rules and their order are those of transformers' logits processors, so that the same options
+give the same distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from textpro_stream.config import LlmOptions
+
+
+class Sampler:
+    """Chooses the tokens of one reply.
+
+    Args:
+        options: temperature, top_p, repetition_penalty.
+        seed: of this reply's own generator; greedy ignores it.
+        device: where the logits are.
+    """
+
+    def __init__(self, options: LlmOptions, seed: int, device: torch.device) -> None:
+        self._options = options
+        self._random: torch.Generator | None = None
+        if options.temperature > 0:
+            self._random = torch.Generator(device=device).manual_seed(seed)
+
+    @torch.inference_mode()
+    def choose(self, logits: Tensor, said: Sequence[int]) -> int:
+        """The next token.
+
+        Args:
+            logits: (n_vocabulary,) float32; not written.
+            said: ids that the repetition penalty applies to.
+        """
+        options = self._options
+        if options.repetition_penalty != 1.0 and said:
+            logits = penalise(logits, said, options.repetition_penalty)
+        if self._random is None:
+            return int(logits.argmax())
+        probabilities = nucleus(logits / options.temperature, options.top_p).softmax(dim=-1)
+        return int(torch.multinomial(probabilities, 1, generator=self._random))
+
+
+def penalise(logits: Tensor, said: Sequence[int], penalty: float) -> Tensor:
+    """Scores of the ids in `said` made less likely: positive ones divided, negative multiplied.
+
+    CTRL's rule (Keskar et al., 2019); an id counts once, however often it was said.
+    """
+    index = torch.tensor(sorted(set(said)), dtype=torch.long).to(logits.device, non_blocking=True)
+    scores = logits[index]
+    return logits.scatter(0, index, torch.where(scores < 0, scores * penalty, scores / penalty))
+
+
+def nucleus(logits: Tensor, top_p: float) -> Tensor:
+    """Everything outside the smallest set that holds `top_p` of the probability set to -inf.
+
+    The most likely token always stays (Holtzman et al., 2019).
+    """
+    if top_p >= 1.0:
+        return logits
+    ascending, order = logits.sort()
+    tail = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1.0 - top_p
+    tail[-1] = False
+    return logits.masked_fill(tail.new_zeros(len(tail)).scatter(0, order, tail), -torch.inf)
