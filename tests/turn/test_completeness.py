@@ -10,10 +10,10 @@ from textpro_stream.turn import p_end_of_turn
 
 
 @pytest.mark.parametrize(
-    "text", ["What time is it?", " Turn it off.", 'He said "no."', "What is it for?"]
+    "text", ["What time is it?", " Turn it off.", 'He said "no."', "What is it for?", "It's mine!"]
 )
 def test_finished(text: str) -> None:
-    assert p_end_of_turn(text) > 0.5
+    assert p_end_of_turn(text) >= 0.5
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ def test_finished(text: str) -> None:
         "and then the.",
         "Well, um",
         "so it\N{RIGHT SINGLE QUOTATION MARK}s the",
+        "a mocha with",
         "I want...",
         "first,",
         "",
@@ -37,3 +38,10 @@ def test_unfinished(text: str) -> None:
 @given(st.text())
 def test_any_text_has_a_probability(text: str) -> None:
     assert 0.0 <= p_end_of_turn(text) <= 1.0
+
+
+def test_the_marks_are_ordered() -> None:
+    marks = ["Make me a latte.", "Make me a latte", "Make me a latte,", "Make me a"]
+    promises = [p_end_of_turn(text) for text in marks]
+    assert promises == sorted(promises, reverse=True)
+    assert len(set(promises)) == len(promises)

@@ -2,40 +2,56 @@
 
 A cheap stand-in for a trained end-of-turn model, behind the same figure: P(end of turn). It reads
 English and the punctuation that the recognizer writes; it does not know the sound.
+
+The levels are what one would bet if a pause were as likely inside a turn as at its end, measured
+at 294 ends and 102 pauses with the text that tiny.en would have committed there (note 0001). The
+full stop promises little: asked for the end of what it heard, the recognizer nearly always writes
+one. A missing one, a comma and a word that wants another say more.
 """
 
 from __future__ import annotations
 
 import re
 
-# After these a speaker nearly always goes on. Words that end many real questions ("on", "in",
-# "for", "with", "about", "that", "this") are left out: "what is it for" is complete.
+_FINISHED = 0.55  # full stop, question or exclamation mark
+_BARE = 0.35  # no mark at all
+_COMMA = 0.15
+_OPEN = 0.1  # a word that wants another, or a dash
+
+# A speaker goes on after these, whatever mark the recognizer puts behind them.
 _OPEN_WORDS = frozenset(
     word
     for words in (
-        "and but or nor because although unless until while whereas if than whether so",
+        "and but or nor because although unless until while whereas if than whether",
         "a an the my your our their its every",
         "of from into onto between during toward towards per via",
-        "i we he she they i'm we're they're he's she's there's i'd i'll we'll i've we've",
+        "i we they i'm we're they're he's she's there's i'd i'll we'll i've we've",
         "um uh uhm er erm hmm",
     )
     for word in words.split()
 )
+# These end questions ("What is it for?"), so a mark behind them is believed.
+_OPEN_IF_BARE = frozenset(
+    word
+    for words in ("with for to in on at by about", "as so that which is are was can")
+    for word in words.split()
+)
 _WORD = re.compile(r"[a-z0-9']+")
+_ENDING = re.compile(r"[\s\"')\]\N{RIGHT DOUBLE QUOTATION MARK}]+$")
 
 
 def p_end_of_turn(text: str) -> float:
     """Probability that a turn ends after `text`, in [0, 1]; 0 if there are no words."""
-    text = text.rstrip(" \t\n\"')\N{RIGHT DOUBLE QUOTATION MARK}")
-    words = _WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    text = _ENDING.sub("", text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    words = _WORD.findall(text.lower())
     if not words:
         return 0.0
-    if text.endswith(("...", "\N{HORIZONTAL ELLIPSIS}", "-", "\N{EM DASH}", "\N{EN DASH}")):
-        return 0.1
-    if words[-1] in _OPEN_WORDS:
-        return 0.1
+    if words[-1] in _OPEN_WORDS or text.endswith(("..", "\N{HORIZONTAL ELLIPSIS}")):
+        return _OPEN
+    if text.endswith(("-", "\N{EN DASH}", "\N{EM DASH}")):
+        return _OPEN
     if text.endswith((".", "!", "?")):
-        return 0.9
+        return _FINISHED
     if text.endswith((",", ";", ":")):
-        return 0.2
-    return 0.4
+        return _COMMA
+    return _OPEN if words[-1] in _OPEN_IF_BARE else _BARE

@@ -22,7 +22,7 @@ from textpro_stream.turn.voice import VoiceTrack, VoiceWindow
 
 # The P(end of turn) that ends a turn at `silence_ms`. From there it falls in a straight line to
 # nothing at `silence_long_ms`: the longer the silence, the less the words have to promise.
-_P_REQUIRED = 0.5
+P_REQUIRED = 0.5
 
 
 class Endpointer:
@@ -132,7 +132,7 @@ class Endpointer:
             reason = "silence"
         else:
             left = (self._silence_long - silent) / (self._silence_long - self._silence)
-            if self._p_end is None or self._p_end < _P_REQUIRED * left:
+            if self._p_end is None or self._p_end < P_REQUIRED * left:
                 return
             reason = "complete"
         signals.extend(self._end(self._at, reason))
