@@ -25,6 +25,7 @@ from textpro_stream.contracts import (
     Transcript,
     samples_of_ms,
 )
+from textpro_stream.errors import StageError
 
 BLOCK = samples_of_ms(320)
 STATES = torch.zeros(1, 4)
@@ -157,21 +158,34 @@ class ScriptedDialogue:
     reason: str = "stop"
     tokens_decoded: int = 0
     full: bool = False
+    too_long: bool = False
+    turn: str = ""  # words of the open turn
+    drafted: str | None = None
 
     def begin(self) -> None:
         self.log.append("begin")
 
     def hear(self, spans: Sequence[TokenSpan]) -> None:
         self.log.append("hear" + "".join(s.text for s in spans))
+        if self.too_long:
+            self.too_long = False
+            raise StageError("too long")
 
-    def draft(self, tail: Sequence[TokenSpan]) -> None:
-        self.log.append("draft" + "".join(s.text for s in tail))
+        self.turn += "".join(s.text for s in spans)
+
+    def say(self, text: str) -> None:
+        self.log.append("say " + text)
+        self.turn += text
+
+    def draft(self, tail: Sequence[TokenSpan] = ()) -> None:
+        drafted = self.turn + "".join(s.text for s in tail)
+        if drafted != self.drafted:
+            self.drafted = drafted
+            self.log.append("draft" + drafted)
 
     def resume(self) -> None:
         self.log.append("resume")
-
-    def dismiss(self) -> None:
-        self.log.append("dismiss")
+        self.drafted = None
 
     def reply(self) -> Iterator[str]:
         for i, piece in enumerate(self.pieces):
@@ -181,8 +195,9 @@ class ScriptedDialogue:
             self.tokens_decoded += 1
             yield piece
 
-    def end_turn(self, heard_characters: int | None = None) -> None:
-        self.log.append("end" if heard_characters is None else f"end at {heard_characters}")
+    def end_turn(self, heard_chars: int | None = None) -> None:
+        self.log.append("end" if heard_chars is None else f"end at {heard_chars}")
+        self.turn, self.drafted = "", None
 
     def needs_room(self) -> bool:
         return self.full
@@ -221,4 +236,6 @@ class ScriptedVoice:
             self.open_streams -= 1
 
 
-OPTIONS = TurnOptions(silence_ms=500, silence_long_ms=1000, eager_ms=200)
+OPTIONS = TurnOptions(
+    silence_ms=500, silence_long_ms=1000, eager_ms=200, start_ms=100, preroll_ms=400
+)

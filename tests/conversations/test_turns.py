@@ -90,12 +90,9 @@ async def test_nothing_of_the_reply_is_seen_before_the_endpoint(stand) -> None:
 
 async def test_the_words_of_the_draft_are_not_heard_twice(stand) -> None:
     await stand.run(QUESTION)
-    heard = "".join(
-        entry.removeprefix("hear").removeprefix("draft")
-        for entry in stand.dialogue.log
-        if entry.startswith(("hear", "draft"))
-    )
-    assert heard == " What time is it?"
+    heard = [e.removeprefix("hear") for e in stand.dialogue.log if e.startswith("hear")]
+    assert "".join(heard) == " What time is it?"
+    assert [e for e in stand.dialogue.log if e.startswith("draft")] == ["draft What time is it?"]
 
 
 async def test_the_preview_is_what_was_committed_and_costs_nothing_again(stand) -> None:
@@ -183,6 +180,23 @@ async def test_room_is_made_after_the_reply(stand) -> None:
     stand.dialogue.full = True
     await stand.run(QUESTION)
     assert stand.dialogue.log[-2:] == ["end", "make room"]
+
+
+async def test_typed_turns_are_answered_too(stand) -> None:
+    async with stand.open(live=True) as talk:
+        await talk.say("Good morning")
+        await talk.finish()
+        events = [event async for event in talk]
+    assert of(events, TurnEnded) == [TurnEnded(1, 0, "Good morning", "typed")]
+    assert of(events, ReplyEnded)[0].text == "It is noon. Really."
+    assert stand.dialogue.log[:2] == ["begin", "say Good morning"]
+
+
+async def test_a_turn_too_long_for_the_llm_is_told_and_answered(stand) -> None:
+    stand.dialogue.too_long = True
+    events = await stand.run(QUESTION)
+    assert [(e.code, e.message) for e in of(events, Failed)] == [("stage", "too long")]
+    assert of(events, ReplyEnded)[0].reason == "stop"
 
 
 async def test_every_part_of_the_latency_adds_up(stand) -> None:

@@ -11,12 +11,13 @@ import difflib
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from textpro_stream.cli.words import nearest
 from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError
 
@@ -78,7 +79,7 @@ def load_settings(
             break
     values |= _from_environment(environ)
     for key, value in flags.items():
-        values[key] = _value(key, value, f"--set {key}")
+        values[key] = _value(key, value, key)
     settings = Settings()
     for key, value in values.items():
         section, name = key.split(".")
@@ -107,17 +108,6 @@ def parse_assignment(text: str) -> tuple[str, str]:
     if not equals:
         raise ConfigError(f"--set {text}: give section.key=value, e.g. turn.silence_ms=700")
     return key.strip(), value.strip()
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint naming the known word that looks most like this one, or all if none does."""
-    known = list(known)
-    name = word.rsplit(".", 1)[-1]
-    close = [key for key in known if key.endswith(f".{name}")]  # right key, wrong section
-    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}"
 
 
 def _usual_files(environ: Mapping[str, str]) -> list[Path]:

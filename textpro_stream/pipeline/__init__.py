@@ -1,1 +1,7 @@
-"""The asyncio engine: wires stages, owns tasks, turns results into events, traces."""
+"""The asyncio engine: wires the stages, owns the tasks, turns results into events, traces."""
+
+from textpro_stream.pipeline.conversation import Conversation
+from textpro_stream.pipeline.engine import Engine
+from textpro_stream.pipeline.trace import Trace
+
+__all__ = ["Conversation", "Engine", "Trace"]

@@ -32,9 +32,9 @@ from textpro_stream.events import (
 from textpro_stream.pipeline.device import DeviceThread, Priority
 from textpro_stream.pipeline.ear import Ear, Step, Turn, has_words
 from textpro_stream.pipeline.failure import cause
-from textpro_stream.pipeline.inbox import Inbox, Key
-from textpro_stream.pipeline.latency import Arrivals
-from textpro_stream.pipeline.mind import Answer, Dismiss, Hear, Mind, Pause, Resume
+from textpro_stream.pipeline.inbox import Inbox, Item, Key, Typed
+from textpro_stream.pipeline.latency import Arrivals, TurnMarks
+from textpro_stream.pipeline.mind import Answer, Dismiss, Hear, Mind, Pause, Resume, Say
 from textpro_stream.pipeline.outbox import Outbox
 from textpro_stream.pipeline.trace import Trace
 
@@ -141,6 +141,11 @@ class Conversation:
         """Push-to-talk: the key went up. The turn is over."""
         await self._put(Key.RELEASED)
 
+    async def say(self, text: str) -> None:
+        """Type a turn instead of speaking it. A reply being given stops."""
+        await self.stop("barge_in")
+        await self._put(Typed(text))
+
     async def stop(self, reason: str = "cancelled") -> None:
         """Stop the reply that is being given, if there is one."""
         if self._mind is not None:
@@ -163,7 +168,7 @@ class Conversation:
             raise StopAsyncIteration
         return event
 
-    async def _put(self, item: AudioChunk | Key) -> None:
+    async def _put(self, item: Item) -> None:
         if not await self._inbox.put(item):
             why = self._failure or "its block was left"
             raise StageError(f"the conversation has ended ({why}); open another")
@@ -196,9 +201,11 @@ class Conversation:
 
     async def _listen(self) -> None:
         while (taken := await self._inbox.take()) is not None:
-            if isinstance(taken, Key):
+            if not isinstance(taken, list):
                 step = self._ear.press if taken is Key.PRESSED else self._ear.release
                 await self._act(await self._device.run(Priority.HEAR, step))
+                if isinstance(taken, Typed):  # a turn that was being spoken has ended
+                    await self._answer_typed(taken.text)
                 continue
             while taken:
                 self._ear.replying = self._live and self._replying
@@ -236,6 +243,18 @@ class Conversation:
                     await self._end_turn(event, step.turn)
                 case _:
                     pass
+
+    async def _answer_typed(self, text: str) -> None:
+        marks, now = TurnMarks(), self._clock.now()
+        event = TurnEnded(self._ear.count_turn(), self._ear.position, text, "typed")
+        self._arrivals.stamp(event.at, now)
+        marks.decide(now, event.at, event.at, self._arrivals)
+        self._turn = event.turn
+        await self._outbox.put(event)
+        if self._mind is not None and has_words(text):
+            self._reply_turn = event.turn
+            await self._mind.order(Say(event.turn, text))
+            await self._mind.order(Answer(event.turn, marks))
 
     async def _end_turn(self, event: TurnEnded, turn: Turn) -> None:
         self.trace.moment(f"endpoint: {event.reason}")

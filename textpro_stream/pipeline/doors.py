@@ -80,28 +80,32 @@ class Endpointing(Protocol):
 
 
 class Dialoguing(Protocol):
-    """The LLM's memory of one conversation. Between calls it is consistent; calls take turns."""
+    """The LLM's memory of one conversation."""
 
     @property
     def reason(self) -> str:
-        """Why the last reply ended: "stop" or "length"."""
+        """Why the standing reply ended: "stop" or "length"."""
         ...
 
     @property
     def tokens_decoded(self) -> int:
-        """Reply tokens decoded so far, in all turns."""
+        """Reply tokens decoded so far, discarded drafts included."""
         ...
 
     def begin(self) -> None:
-        """Prepare for the person's next turn."""
+        """Prefill what stands before the first words; once."""
         ...
 
     def hear(self, spans: Sequence[TokenSpan]) -> None:
-        """Words were committed: remember them."""
+        """Words were committed: remember them. A draft of just these words stays."""
         ...
 
-    def draft(self, tail: Sequence[TokenSpan]) -> None:
-        """Were the turn to end with these words, be ready to reply."""
+    def say(self, text: str) -> None:
+        """The same for typed text."""
+        ...
+
+    def draft(self, tail: Sequence[TokenSpan] = ()) -> None:
+        """Were the turn to end with these words, be ready."""
         ...
 
     def resume(self) -> None:
@@ -109,10 +113,10 @@ class Dialoguing(Protocol):
         ...
 
     def reply(self) -> Iterator[str]:
-        """Decode, piece by piece, whole characters each."""
+        """Decode the reply to the draft, piece by piece, whole characters each."""
         ...
 
-    def end_turn(self, heard_characters: int | None = None) -> None:
+    def end_turn(self, heard_chars: int | None = None) -> None:
         """The reply is over; of an interrupted one, remember the beginning that was heard."""
         ...
 

@@ -142,6 +142,7 @@ class Ear:
         self._decided: Turn | None = None
         self._ended: TurnEnded | None = None
         self._barged: list[BargeInSignal] = []
+        self._heard_until = 0  # samples; no turn hears the words of the one before
         self.position = 0  # samples heard
         self.replying = False  # set from outside: a reply is being heard
         self.totals = WorkTotals()
@@ -176,6 +177,11 @@ class Ear:
         """Push-to-talk: the turn ends here."""
         self._close_without_frame(self._decide(self._endpointer.release(self.position), None))
         return self._step(0)
+
+    def count_turn(self) -> int:
+        """The number of a turn that is not spoken."""
+        self._n_turns += 1
+        return self._n_turns
 
     def _hear(self, frame: AudioChunk) -> None:
         self.position = self._trace.position = frame.end
@@ -226,7 +232,7 @@ class Ear:
         if self._turn:  # the same turn: the voice came back before the pause meant anything
             return self._recognize(self._turn, [self._recent[-1]])
         self._n_turns += 1
-        since = signal.speech - self._preroll
+        since = max(signal.speech - self._preroll, self._heard_until)
         frames = [frame for frame in self._recent if frame.end > since]
         start = frames[0].start if frames else self.position
         self._turn = Turn(self._n_turns, self._open(start))
@@ -255,7 +261,7 @@ class Ear:
 
     def _end(self, turn: Turn, signal: TurnSignal, frame: AudioChunk | None) -> list[TokenSpan]:
         turn.decided, turn.ended_at = self._clock.now(), self.position
-        turn.speech_end = signal.speech
+        turn.speech_end = self._heard_until = signal.speech
         committed = self._recognize(turn, [frame]) if frame else []
         committed += self._take(turn, turn.recognizer.finish())
         turn.marks.note("asr_final", self._clock.now())
@@ -284,9 +290,14 @@ class Ear:
         return committed
 
     def _show(self, turn: Turn, hypothesis: str) -> None:
-        if hypothesis != turn.shown:
-            turn.shown = hypothesis
-            self._events.append(HypothesisChanged(turn.number, self.position, hypothesis))
+        if hypothesis == turn.shown:
+            return
+        turn.shown = hypothesis
+        event = HypothesisChanged(turn.number, self.position, hypothesis)
+        last = self._events[-1] if self._events else None
+        if isinstance(last, HypothesisChanged) and last.at == event.at:
+            self._events.pop()  # nobody could have seen it: this frame ends with a better one
+        self._events.append(event)
 
     def _close_frame(self, windows: Sequence[ProsodyWindow]) -> None:
         """How it was said goes out before the turn's end does."""

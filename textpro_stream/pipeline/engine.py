@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from textpro_stream.clock import Clock, MonotonicClock
 from textpro_stream.config import DeviceOptions, Settings
@@ -21,6 +21,7 @@ from textpro_stream.pipeline.device import DeviceThread
 from textpro_stream.pipeline.ear import Ear
 from textpro_stream.pipeline.mind import Mind
 from textpro_stream.pipeline.outbox import Outbox
+from textpro_stream.pipeline.threads import in_thread
 from textpro_stream.pipeline.trace import Trace
 from textpro_stream.turn import BargeIn, Endpointer, VadModel, load_vad
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from textpro_stream.llm import LanguageModel
     from textpro_stream.speech import Voice
+    from textpro_stream.store import Progress
     from textpro_stream.whisper import WhisperPro
 
 
@@ -57,7 +59,7 @@ class Engine:
         *,
         replies: bool = True,
         speech: bool = True,
-        progress: Any = None,
+        progress: Progress | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """Fetch what is missing and load what is needed.
@@ -73,17 +75,17 @@ class Engine:
             ConfigError, WeightsError, DeviceError: one line says what to do.
         """
         settings = settings or Settings()
-        models = await asyncio.to_thread(_resolve, settings, replies=replies, progress=progress)
+        models = await in_thread(partial(_resolve, settings, replies=replies, progress=progress))
         # The heaviest import comes first and alone: two threads would only wait for each other.
-        device = await asyncio.to_thread(_torch_device, settings.device)
+        device = await in_thread(partial(torch_device, settings.device))
         import torch
 
         thread = DeviceThread(f"device {device}", torch.inference_mode)
         try:
             asr, llm, vad, voice = await asyncio.gather(
-                asyncio.to_thread(_load_asr, models["whisper"], settings, device),
-                asyncio.to_thread(_load_llm, models.get("llm"), settings, device),
-                asyncio.to_thread(load_vad, settings.turn, models.get("vad")),
+                in_thread(partial(_load_asr, models["whisper"], settings, device)),
+                in_thread(partial(_load_llm, models.get("llm"), settings, device)),
+                in_thread(partial(load_vad, settings.turn, models.get("vad"))),
                 _open_voice(settings, replies and speech),
             )
         except BaseException:
@@ -159,7 +161,7 @@ class Engine:
         await self.close()
 
 
-def _resolve(settings: Settings, *, replies: bool, progress: Any) -> dict[str, Path]:
+def _resolve(settings: Settings, *, replies: bool, progress: Progress | None) -> dict[str, Path]:
     """Folders of the models that this run needs, by kind."""
     from textpro_stream import store
 
@@ -171,7 +173,7 @@ def _resolve(settings: Settings, *, replies: bool, progress: Any) -> dict[str, P
     return {kind: store.resolve(name, kind, progress=progress) for kind, name in wanted.items()}
 
 
-def _torch_device(options: DeviceOptions) -> torch.device:
+def torch_device(options: DeviceOptions) -> torch.device:
     """The device that `options` name, with its threads set.
 
     Raises:
@@ -235,6 +237,3 @@ async def _open_voice(settings: Settings, wanted: bool) -> Voice | None:
     from textpro_stream.speech import open_voice
 
     return await open_voice(settings.speech)
-
-
-ProgressCallback = Callable[[str, int, int], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum
 
 from textpro_stream.contracts import FRAME, AudioChunk, samples_of_ms
@@ -19,16 +20,26 @@ class Key(Enum):
     RELEASED = "released"
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What somebody wrote instead of saying it."""
+
+    text: str
+
+
+Item = AudioChunk | Key | Typed
+
+
 class Inbox:
     """A queue with one reader that takes several frames at once when it has fallen behind."""
 
     def __init__(self) -> None:
-        self._items: deque[AudioChunk | Key] = deque()
+        self._items: deque[Item] = deque()
         self._changed = asyncio.Condition()
         self._ended = False  # nothing more comes
         self._shut = False  # nothing more is wanted
 
-    async def put(self, item: AudioChunk | Key) -> bool:
+    async def put(self, item: Item) -> bool:
         """Append; wait while there is a second of audio. False if nobody wants it any more."""
         room = samples_of_ms(WAITING_MS) // FRAME
         async with self._changed:
@@ -51,22 +62,21 @@ class Inbox:
             self._items.clear()
             self._changed.notify_all()
 
-    async def take(self) -> list[AudioChunk] | Key | None:
-        """Some frames, or a key; None when nothing more comes."""
+    async def take(self) -> list[AudioChunk] | Key | Typed | None:
+        """Some frames, or one other item; None when nothing more comes."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._ended or bool(self._items))
             if not self._items:
                 return None
             first = self._items.popleft()
-            if isinstance(first, Key):
-                taken: list[AudioChunk] | Key = first
-            else:
-                taken = [first]
-                while len(taken) < BATCH and self._items:
-                    following = self._items[0]
-                    if isinstance(following, Key):
-                        break
-                    taken.append(following)
-                    self._items.popleft()
             self._changed.notify_all()
-            return taken
+            if not isinstance(first, AudioChunk):
+                return first
+            frames = [first]
+            while self._items and len(frames) < BATCH:
+                following = self._items[0]
+                if not isinstance(following, AudioChunk):
+                    break
+                frames.append(following)
+                self._items.popleft()
+            return frames

@@ -11,13 +11,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from textpro_stream.clock import Clock
 from textpro_stream.contracts import TokenSpan
-from textpro_stream.events import ReplyEnded, ReplyStarted, TurnLatency
+from textpro_stream.errors import StageError
+from textpro_stream.events import Failed, ReplyEnded, ReplyStarted, TurnLatency
 from textpro_stream.pipeline.device import DeviceThread, Priority
 from textpro_stream.pipeline.doors import Dialoguing, Speaking
+from textpro_stream.pipeline.ear import has_words
 from textpro_stream.pipeline.failure import cause
 from textpro_stream.pipeline.latency import TurnMarks
 from textpro_stream.pipeline.outbox import Outbox
@@ -53,6 +55,14 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class Say:
+    """Words were typed."""
+
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """It is over: reply."""
 
@@ -67,7 +77,8 @@ class Dismiss:
     turn: int
 
 
-Order = Hear | Pause | Resume | Answer | Dismiss
+Order = Hear | Pause | Resume | Say | Answer | Dismiss
+T = TypeVar("T")
 
 
 class Mind:
@@ -102,7 +113,10 @@ class Mind:
         self._orders: asyncio.Queue[Order | None] = asyncio.Queue(MAX_ORDERS)
         self._reply: Reply | None = None
         self._task: asyncio.Task[None] | None = None
-        self._drafted: tuple[TokenSpan, ...] | None = None  # the tail that a draft replies to
+        self._drafting = False  # the reply waits behind its gate
+        self._said = ""  # in the open turn
+        self._drafted = ""  # the turn's words as the draft has them
+        self._unheard: list[TokenSpan] = []  # committed, but not a word yet
         self._before = 0  # tokens decoded before this draft
         self._stop: asyncio.Future[str]  # why the reply was stopped, once it was
         self._marks: TurnMarks | None = None
@@ -123,7 +137,7 @@ class Mind:
     @property
     def replying(self) -> bool:
         """A reply is being given, or heard."""
-        return self._reply is not None and self._drafted is None and not self._stop.done()
+        return self._reply is not None and not self._drafting and not self._stop.done()
 
     def heard(self, samples: int) -> None:
         """A player reports how much of the present reply has been heard."""
@@ -141,7 +155,8 @@ class Mind:
         Raises:
             StageError: the LLM failed.
         """
-        self._dialogue = await self._device.run(Priority.PREFILL, self._open_dialogue)
+        self._dialogue = await self._prefill(self._open_dialogue)
+        await self._prefill(self._dialogue.begin)
         try:
             while (order := await self._orders.get()) is not None:
                 await self._obey(order)
@@ -154,27 +169,37 @@ class Mind:
     async def _obey(self, order: Order) -> None:
         match order:
             case Hear(spans=spans):
-                if self._drafted is not None and _same(spans, self._drafted):
-                    return  # the pause was the end: the draft has them already
-                await self._drop_draft()
-                await self._prefill(partial(self._dialogue.hear, spans))
+                self._unheard += spans
+                # Marks and noises alone are nothing that anybody said; they wait for a word.
+                if has_words("".join(span.text for span in self._unheard)):
+                    heard, self._unheard = self._unheard, []
+                    self._said += "".join(span.text for span in heard)
+                    await self._remember(partial(self._dialogue.hear, heard), order.turn)
             case Pause(turn=turn, tail=tail, marks=marks):
-                await self._draft(turn, tuple(tail), marks)
+                await self._draft(turn, (*self._unheard, *tail), marks)
             case Resume():
                 await self._drop_draft()
+            case Say(turn=turn, text=text):
+                self._said += text
+                await self._remember(partial(self._dialogue.say, text), turn)
             case Answer(turn=turn, marks=marks):
-                if self._drafted is None:
-                    await self._draft(turn, (), marks)
+                await self._draft(turn, (), marks)
                 await self._answer(turn, marks)
             case Dismiss():
+                self._unheard.clear()
                 await self._drop_draft()
-                await self._prefill(self._dialogue.begin)
 
-    async def _draft(self, turn: int, tail: tuple[TokenSpan, ...], marks: TurnMarks) -> None:
-        await self._prefill(partial(self._dialogue.draft, tail))
+    async def _draft(self, turn: int, tail: Sequence[TokenSpan], marks: TurnMarks) -> None:
+        """Be ready to reply to all that was said, `tail` included, and begin behind the gate."""
+        drafted = self._said + "".join(span.text for span in tail)
+        if self._reply is not None and drafted == self._drafted:
+            return  # words were committed as they had been drafted
+        await self._drop_draft(forget=False)
+        before, self._drafted = self._dialogue.tokens_decoded, drafted
+        await self._remember(partial(self._dialogue.draft, tail), turn)
         marks.note("last_commit", self._clock.now())
         marks.note("llm_ready", self._clock.now())
-        self._before, self._drafted, self._marks = self._dialogue.tokens_decoded, tail, marks
+        self._before, self._drafting, self._marks = before, True, marks
         self._stop = asyncio.get_running_loop().create_future()
         self._reply = Reply(
             turn,
@@ -188,24 +213,24 @@ class Mind:
         )
         self._task = asyncio.create_task(self._reply.run(), name=f"reply {turn}")
 
-    async def _drop_draft(self) -> None:
+    async def _drop_draft(self, *, forget: bool = True) -> None:
         """The speaker went on: what was drafted is counted as waste and forgotten."""
-        if self._drafted is None or self._reply is None or self._marks is None:
+        if not self._drafting or self._reply is None or self._marks is None:
             return
-        reply, self._drafted = self._reply, None
+        reply, self._reply, self._drafting = self._reply, None, False
         await self._end_task()
-        self._reply = None
         self._marks.wasted_tokens += self._dialogue.tokens_decoded - self._before
         self._marks.wasted_speech_s += reply.drafted_speech_s
         self._marks.forget("last_commit", "llm_ready", "first_token", "first_clause", "tts_first")
-        await self._prefill(self._dialogue.resume)
+        if forget:
+            await self._prefill(self._dialogue.resume)
 
     async def _answer(self, turn: int, marks: TurnMarks) -> None:
         """Open the gate, and stay until the reply has been given or stopped."""
         reply, task = self._reply, self._task
         assert reply is not None
         assert task is not None
-        self._drafted = None
+        self._drafting = False
         self._trace.moment("reply released")
         await reply.release()
         await _first(task, self._stop)
@@ -223,6 +248,7 @@ class Mind:
                 text = to_word(reply.text, reply.playback.heard_characters(moment))
                 heard = len(text)
         await self._prefill(partial(self._dialogue.end_turn, heard))
+        self._said = ""
         self._reply = self._task = None
         if not reply.text:
             await self._outbox.put(ReplyStarted(turn, self._trace.position))
@@ -254,8 +280,16 @@ class Mind:
             if not task.cancelled() and task.exception() is not None:
                 raise cause(task.exception())
 
-    async def _prefill(self, step: Callable[[], object]) -> None:
-        await self._device.run(Priority.PREFILL, step)
+    async def _prefill(self, step: Callable[[], T]) -> T:
+        return await self._device.run(Priority.PREFILL, step)
+
+    async def _remember(self, step: Callable[[], T], turn: int) -> T | None:
+        """Give the LLM something to read; what it cannot take whole is told, and not the end."""
+        try:
+            return await self._prefill(step)
+        except StageError as error:
+            await self._outbox.put(Failed(turn, self._trace.position, error.code, str(error)))
+            return None
 
     def _ended(self, reply: Reply, text: str, reason: str) -> ReplyEnded:
         return ReplyEnded(reply.turn, self._trace.position, text, reason)
@@ -263,7 +297,3 @@ class Mind:
 
 async def _first(*futures: asyncio.Future[Any]) -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _same(spans: Sequence[TokenSpan], others: Sequence[TokenSpan]) -> bool:
-    return [s.ids for s in spans] == [s.ids for s in others]

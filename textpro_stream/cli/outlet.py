@@ -1,0 +1,50 @@
+"""Where a run leaves files: the spoken replies as a WAV, the trace. Whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from textpro_stream.audio.wav import WavWriter
+from textpro_stream.contracts import SpokenChunk
+
+
+class ReplyWav:
+    """Spoken replies one after another in one file, made when the first one speaks.
+
+    Args:
+        path: of the WAV; None to keep nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path, self._wav = path, None
+        self.duration_s = 0.0
+        if path is not None:  # find out now that it cannot be written, not after the talk
+            WavWriter(path, 16_000).discard()
+
+    _wav: WavWriter | None
+
+    def write(self, chunk: SpokenChunk) -> None:
+        """Append a piece of reply."""
+        if self._path is None:
+            return
+        if self._wav is None:
+            self._wav = WavWriter(self._path, chunk.rate_hz)
+        self._wav.write(chunk.samples)
+        self.duration_s += len(chunk.samples) / chunk.rate_hz
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self._wav is not None:
+            if kind is None:
+                self._wav.save()
+            else:
+                self._wav.discard()

@@ -1,0 +1,167 @@
+"""Events on their way to a person or a program: JSON lines, plain lines, or the live view."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol, TextIO, assert_never
+
+from textpro_stream.contracts import ProsodyWindow, seconds
+from textpro_stream.events import (
+    Event,
+    Failed,
+    Finished,
+    HypothesisChanged,
+    ProsodyUpdated,
+    ReplyAudio,
+    ReplyDucked,
+    ReplyEnded,
+    ReplyStarted,
+    ReplyText,
+    SpeechStarted,
+    SpeechStopped,
+    TurnEager,
+    TurnEnded,
+    TurnLatency,
+    TurnResumed,
+    WordsCommitted,
+)
+from textpro_stream.pipeline import Conversation
+from textpro_stream.pipeline.latency import parts
+from textpro_stream.wire import to_line
+
+
+class Report(Protocol):
+    """Somewhere to show events; one source after another."""
+
+    def begin(self, source: str, talk: Conversation | None = None) -> None:
+        """Events of this source follow; `talk` has the voice level."""
+        ...
+
+    def show(self, event: Event) -> None:
+        """One event."""
+        ...
+
+    def close(self) -> None:
+        """No more sources."""
+        ...
+
+
+class JsonReport:
+    """One JSON object a line, as `wire` defines it."""
+
+    def __init__(self, out: TextIO, *, vectors: bool = False) -> None:
+        self._out, self._vectors, self._source = out, vectors, ""
+        self._began = time.monotonic()
+
+    def begin(self, source: str, talk: Conversation | None = None) -> None:
+        """Name the source in every line from here on."""
+        self._source = source
+
+    def show(self, event: Event) -> None:
+        """Write one line, now."""
+        wall_s = time.monotonic() - self._began
+        line = to_line(event, source=self._source, wall_s=wall_s, vectors=self._vectors)
+        print(line, file=self._out, flush=True)
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+
+
+class PlainReport:
+    """A line for whatever is worth one, after the second of audio at which it was known."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def begin(self, source: str, talk: Conversation | None = None) -> None:
+        """Head the source's lines with its name."""
+        print(f"== {source}", file=self._out, flush=True)
+
+    def show(self, event: Event) -> None:
+        """Write a line, or none."""
+        text = _line(event)
+        if text is not None:
+            print(f"{seconds(event.at):7.2f} s  {text}", file=self._out, flush=True)
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+
+
+def choose_report(*, json: bool = False, vectors: bool = False) -> Report:
+    """JSON if asked for, the live view on a terminal, plain lines elsewhere."""
+    if json:
+        return JsonReport(sys.stdout, vectors=vectors)
+    if sys.stdout.isatty():
+        from textpro_stream.cli.view import LiveReport
+
+        return LiveReport()
+    return PlainReport(sys.stdout)
+
+
+def complain(message: str) -> None:
+    """One line on standard error."""
+    print(f"textpro: {message}", file=sys.stderr, flush=True)
+
+
+def _line(event: Event) -> str | None:
+    match event:
+        case SpeechStarted():
+            return f"speech   turn {event.turn}"
+        case WordsCommitted():
+            return f"words   {event.text}"
+        case ProsodyUpdated(window=window):
+            return f"tone     {describe(window)}"
+        case TurnEnded(transcript=transcript, reason=reason):
+            return f"turn     {transcript.strip() or '(no words)'}  [{reason}]"
+        case ReplyEnded(text=text, reason=reason):
+            return f"reply    {text.strip()}  [{reason}]"
+        case TurnLatency(marks=marks):
+            return f"latency  {summarise(marks)}"
+        case Failed(message=message):
+            return f"error    {message}"
+        case Finished():
+            return (
+                f"done     {seconds(event.at):.1f} s of audio, {event.turns} turns,"
+                f" {event.words} words, {event.cpu_s:.1f} s of CPU"
+            )
+        case (
+            SpeechStopped()
+            | HypothesisChanged()
+            | TurnEager()
+            | TurnResumed()
+            | ReplyStarted()
+            | ReplyText()
+            | ReplyAudio()
+            | ReplyDucked()
+        ):
+            return None
+        case _:
+            assert_never(event)
+
+
+def describe(window: ProsodyWindow) -> str:
+    """A prosody window in a few words, each with its figure."""
+    pitch = "unvoiced"
+    if window.f0_hz is not None:
+        tones = window.f0_semitones or 0.0
+        pitch = f"{arrow(tones)} {window.f0_hz:3.0f} Hz {tones:+5.1f} st"
+    loudness = f"{window.energy_dbfs:5.1f} dB"
+    span = f"{seconds(window.start):.1f}-{seconds(window.end):.1f} s"
+    return f"{span:>11}  {pitch:<17}  {loudness}  {window.rate_tps:3.1f} words/s"
+
+
+def arrow(semitones: float) -> str:
+    """Above, at or below the speaker's usual pitch."""
+    if semitones > 1.0:
+        return "↑"
+    return "↓" if semitones < -1.0 else "→"
+
+
+def summarise(marks: dict[str, float]) -> str:
+    """The turn's latency in one line."""
+    chain = [f"{name} {1000 * (end - start):.0f}" for name, start, end in parts(marks)]
+    text = " + ".join(chain) + " ms"
+    if "ttft_ready" in marks:
+        text += f"; first token {1000 * marks['ttft_ready']:+.0f} ms against the endpoint"
+    return text

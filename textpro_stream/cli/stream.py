@@ -1,0 +1,174 @@
+"""`textpro stream`: sound files or a raw pipe through the pipeline, as text, JSON or live view."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from textpro_stream.config import Settings
+from textpro_stream.errors import AudioFormatError, ConfigError
+
+if TYPE_CHECKING:
+    from textpro_stream.cli.outlet import ReplyWav
+    from textpro_stream.cli.report import Report
+    from textpro_stream.contracts import AudioChunk
+    from textpro_stream.pipeline import Conversation
+    from textpro_stream.pipeline.trace import Trace
+
+EXAMPLES = """\
+examples:
+  textpro stream question.wav                     at real-time pace, with a reply
+  textpro stream --fast --no-reply talks/*.mp3    transcripts only
+  textpro stream --json --reply-wav out.wav q.flac
+  ffmpeg -i in.mp4 -f s16le -ac 1 -ar 48000 - | textpro stream - --rate 48000
+  textpro stream --fast --trace t.json q.wav      open t.json at https://ui.perfetto.dev
+
+exit status: 0 all fine, 1 some source failed, 2 nothing usable was given
+"""
+
+NO_WORK = dict.fromkeys(
+    ("frames_final_per_frame", "frames_provisional_per_frame", "decoder_steps_per_token"), 0.0
+)
+Outcome = Literal["fine", "failed", "bad input"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `stream`."""
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help="WAV, FLAC, OGG or MP3 of any rate and channels; - reads raw PCM16 mono from a pipe",
+    )
+    parser.add_argument("--rate", metavar="HZ", type=int, default=16_000, help="of the pipe")
+    parser.add_argument("--fast", action="store_true", help="as fast as the machine can")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--no-reply", action="store_true", help="stop after the transcript")
+    parser.add_argument("--no-speech", action="store_true", help="reply in text only")
+    parser.add_argument("--reply-wav", metavar="FILE", type=Path, help="write the spoken replies")
+    parser.add_argument("--trace", metavar="FILE", type=Path, help="write a Chrome trace")
+    parser.add_argument("--vectors", action="store_true", help="embeddings in prosody.window")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Run it; give the exit status."""
+    from textpro_stream.cli import runner
+
+    if not args.files:
+        raise ConfigError("stream: name a sound file, or - for a pipe; see textpro stream --help")
+    if "-" in args.files and sys.stdin.isatty():
+        raise ConfigError("stream -: standard input is a terminal; pipe raw PCM16 into it")
+    turn = replace(settings.turn, barge_in=False, push_to_talk=False)  # a file has no listener
+    return runner.run(_stream(args, replace(settings, turn=turn)))
+
+
+async def _stream(args: argparse.Namespace, settings: Settings) -> int:
+    from textpro_stream.cli.notices import tell_what_is_off
+    from textpro_stream.cli.outlet import ReplyWav
+    from textpro_stream.cli.progress import Downloads
+    from textpro_stream.cli.report import choose_report
+
+    problems = dict(_problems(args.files))  # found before any model is loaded
+    outcomes: list[Outcome] = []
+    traces: list[tuple[str, Trace]] = []
+    async with AsyncExitStack() as stack:
+        wav = stack.enter_context(ReplyWav(args.reply_wav))
+        engine = None
+        if any(name not in problems for name in args.files):
+            from textpro_stream.pipeline import Engine
+
+            with Downloads() as progress:
+                engine = await stack.enter_async_context(
+                    await Engine.load(
+                        settings,
+                        replies=not args.no_reply,
+                        speech=not args.no_speech,
+                        progress=progress,
+                    )
+                )
+            tell_what_is_off(engine)
+        report = choose_report(json=args.json, vectors=args.vectors)
+        stack.callback(report.close)
+        for name in args.files:
+            if engine is None or name in problems:
+                outcomes.append(_refuse(name, problems[name], report))
+                continue
+            live = not args.fast
+            async with engine.open(live=live, record=args.trace is not None) as talk:
+                report.begin(name, talk)
+                talk.feed(_audio(name, rate_hz=args.rate, live=live))
+                outcomes.append(await _follow(talk, report, wav))
+                traces.append((name, talk.trace))
+        if args.trace is not None:
+            _write_trace(args.trace, traces)
+    if "fine" not in outcomes and "failed" not in outcomes:
+        return 2
+    return 0 if set(outcomes) == {"fine"} else 1
+
+
+def _problems(names: list[str]) -> Iterator[tuple[str, AudioFormatError]]:
+    from textpro_stream.audio.files import FileSource
+
+    for name in names:
+        try:
+            if name != "-":
+                FileSource(name).close()
+        except AudioFormatError as error:
+            yield name, error
+
+
+def _audio(name: str, *, rate_hz: int, live: bool) -> AsyncIterator[AudioChunk]:
+    from textpro_stream.audio.files import FileSource
+    from textpro_stream.audio.pace import fast, paced
+    from textpro_stream.audio.pcm import read_pcm
+    from textpro_stream.clock import MonotonicClock
+
+    if name == "-":
+        return read_pcm(sys.stdin.fileno(), rate_hz)
+    chunks = FileSource(name).chunks()
+    return paced(chunks, MonotonicClock()) if live else fast(chunks)
+
+
+async def _follow(talk: Conversation, report: Report, wav: ReplyWav) -> Outcome:
+    """Show every event of a conversation; say how it went."""
+    from textpro_stream.cli.report import complain
+    from textpro_stream.events import Failed, ReplyAudio
+
+    outcome: Outcome = "fine"
+    async for event in talk:
+        report.show(event)
+        if isinstance(event, ReplyAudio):
+            wav.write(event.chunk)
+        elif isinstance(event, Failed):
+            complain(event.message)
+            outcome = "bad input" if event.code == AudioFormatError.code else "failed"
+    return outcome
+
+
+def _refuse(name: str, problem: AudioFormatError, report: Report) -> Outcome:
+    """What a source that cannot be opened says instead of a conversation."""
+    from textpro_stream.cli.report import complain
+    from textpro_stream.events import Failed, Finished
+
+    complain(str(problem))
+    report.begin(name)
+    report.show(Failed(0, 0, problem.code, str(problem)))
+    kinds = dict.fromkeys(("encoder", "decoder", "llm", "speech"), 0.0)
+    report.show(Finished(0, 0, 0, 0, 0.0, kinds, NO_WORK))
+    return "bad input"
+
+
+def _write_trace(path: Path, traces: list[tuple[str, Trace]]) -> None:
+    from textpro_stream.pipeline.trace import write_chrome_trace
+
+    try:
+        write_chrome_trace(path, traces)
+    except OSError as error:
+        raise ConfigError(
+            f"--trace {path}: cannot be written ({error.strerror}); name a file elsewhere"
+        ) from None
