@@ -9,7 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+)
 
 from textpro_stream.errors import WeightsError
 from textpro_stream.store.check import check_folder
@@ -130,6 +136,11 @@ def folder(original, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def tokenizer(folder) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(folder)
+
+
 def logits(model: LlamaForCausalLM, ids: list[int]) -> torch.Tensor:
     with torch.no_grad():
         return model.eval()(torch.tensor([ids])).logits
@@ -169,8 +180,7 @@ def test_an_untied_head_is_kept(original, tmp_path) -> None:
     assert not loaded.config.tie_word_embeddings
 
 
-def test_the_tokenizer_keeps_digits_apart_and_knows_the_chat(folder) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def test_the_tokenizer_keeps_digits_apart_and_knows_the_chat(tokenizer) -> None:
     assert tokenizer.tokenize("hello world 123") == [
         "he", "ll", "o", "Ġw", "o", "r", "l", "d", "Ġ", "1", "2", "3",
     ]  # fmt: skip
@@ -180,10 +190,9 @@ def test_the_tokenizer_keeps_digits_apart_and_knows_the_chat(folder) -> None:
     assert chat == "<|im_start|>user\nhi<|im_end|>\n"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=30))
-def test_text_survives_the_tokenizer(folder, text: str) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def test_text_survives_the_tokenizer(tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer(text).input_ids) == text
 
 

@@ -120,6 +120,11 @@ def folder(checkpoint, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def tokenizer(folder) -> Tokenizer:
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
 def test_names_follow_openai(original) -> None:
     assert openai_name("model.encoder.layers.1.self_attn.q_proj.weight") == (
         "encoder.blocks.1.attn.query.weight"
@@ -170,15 +175,14 @@ def test_the_processor_reads_the_folder(folder) -> None:
     assert tokenizer.decode(ids, skip_special_tokens=True) == " the rings"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=30))
-def test_text_survives_the_tokenizer(folder, text: str) -> None:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+def test_text_survives_the_tokenizer(tokenizer, text: str) -> None:
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     assert tokenizer.decode(ids) == text
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_every_token_of_a_table_is_found_again_from_its_merges(data) -> None:
     alphabet = [b"a", b"b", b"c"]

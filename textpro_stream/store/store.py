@@ -213,7 +213,10 @@ def _make(
     with _one_line(model, shelf), shelf.locked(model.slug, report):
         # somebody else may have made it while we waited
         whole = shelf.holds(model.slug, _origin(model))
-        if not whole or (by_checksum and shelf.problems(model.slug)):
+        if whole and by_checksum:
+            report(0, shelf.size(model.slug), "checking")
+            whole = not shelf.problems(model.slug)
+        if not whole:
             if isinstance(model, PinnedModel):
                 _make_pinned(model, shelf, report)
             else:
