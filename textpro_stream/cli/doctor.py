@@ -110,11 +110,17 @@ def _model(about: str, name: str, kind: Literal["whisper", "llm", "vad"]) -> Fin
 
 
 def _tone(settings: Settings) -> Finding:
-    from textpro_stream.cli.notices import fusion_notice
+    from textpro_stream import store
 
-    notice = fusion_notice(settings)
-    if notice is not None:
-        return Finding("note", "tone", notice)
+    folder = store.resolve(settings.llm.model, "llm", pull=False)
+    trained = settings.llm.projector or (folder / "textpro_config.json").exists()
+    if settings.llm.fusion == "text" or not trained:
+        return Finding(
+            "note",
+            "tone",
+            "tone of voice is measured and shown but does not reach the LLM: no trained projector"
+            " (--fusion interleave --projector FILE)",
+        )
     return Finding("ok", "tone", f"reaches the LLM: {settings.llm.fusion} fusion")
 
 

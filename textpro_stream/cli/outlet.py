@@ -18,19 +18,18 @@ class ReplyWav:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path, self._wav = path, None
+        self.path = path.absolute() if path is not None else None
         self.duration_s = 0.0
+        self._wav: WavWriter | None = None
         if path is not None:  # find out now that it cannot be written, not after the talk
             WavWriter(path, 16_000).discard()
 
-    _wav: WavWriter | None
-
     def write(self, chunk: SpokenChunk) -> None:
         """Append a piece of reply."""
-        if self._path is None:
+        if self.path is None:
             return
         if self._wav is None:
-            self._wav = WavWriter(self._path, chunk.rate_hz)
+            self._wav = WavWriter(self.path, chunk.rate_hz)
         self._wav.write(chunk.samples)
         self.duration_s += len(chunk.samples) / chunk.rate_hz
 

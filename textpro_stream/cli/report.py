@@ -148,7 +148,7 @@ def describe(window: ProsodyWindow) -> str:
         pitch = f"{arrow(tones)} {window.f0_hz:3.0f} Hz {tones:+5.1f} st"
     loudness = f"{window.energy_dbfs:5.1f} dB"
     span = f"{seconds(window.start):.1f}-{seconds(window.end):.1f} s"
-    return f"{span:>11}  {pitch:<17}  {loudness}  {window.rate_tps:3.1f} words/s"
+    return f"{span:>11}  {pitch:<17}  {loudness}  {window.rate_tps:3.1f} tokens/s"
 
 
 def arrow(semitones: float) -> str:

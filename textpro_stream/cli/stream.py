@@ -8,16 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from textpro_stream.config import Settings
 from textpro_stream.errors import AudioFormatError, ConfigError
 
 if TYPE_CHECKING:
-    from textpro_stream.cli.outlet import ReplyWav
+    from textpro_stream.cli.follow import Outcome
     from textpro_stream.cli.report import Report
     from textpro_stream.contracts import AudioChunk
-    from textpro_stream.pipeline import Conversation
     from textpro_stream.pipeline.trace import Trace
 
 EXAMPLES = """\
@@ -34,7 +33,6 @@ exit status: 0 all fine, 1 some source failed, 2 nothing usable was given
 NO_WORK = dict.fromkeys(
     ("frames_final_per_frame", "frames_provisional_per_frame", "decoder_steps_per_token"), 0.0
 )
-Outcome = Literal["fine", "failed", "bad input"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +66,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _stream(args: argparse.Namespace, settings: Settings) -> int:
+    from textpro_stream.cli.follow import follow
     from textpro_stream.cli.notices import tell_what_is_off
     from textpro_stream.cli.outlet import ReplyWav
     from textpro_stream.cli.progress import Downloads
@@ -102,7 +101,7 @@ async def _stream(args: argparse.Namespace, settings: Settings) -> int:
             async with engine.open(live=live, record=args.trace is not None) as talk:
                 report.begin(name, talk)
                 talk.feed(_audio(name, rate_hz=args.rate, live=live))
-                outcomes.append(await _follow(talk, report, wav))
+                outcomes.append(await follow(talk, report, wav))
                 traces.append((name, talk.trace))
         if args.trace is not None:
             _write_trace(args.trace, traces)
@@ -132,22 +131,6 @@ def _audio(name: str, *, rate_hz: int, live: bool) -> AsyncIterator[AudioChunk]:
         return read_pcm(sys.stdin.fileno(), rate_hz)
     chunks = FileSource(name).chunks()
     return paced(chunks, MonotonicClock()) if live else fast(chunks)
-
-
-async def _follow(talk: Conversation, report: Report, wav: ReplyWav) -> Outcome:
-    """Show every event of a conversation; say how it went."""
-    from textpro_stream.cli.report import complain
-    from textpro_stream.events import Failed, ReplyAudio
-
-    outcome: Outcome = "fine"
-    async for event in talk:
-        report.show(event)
-        if isinstance(event, ReplyAudio):
-            wav.write(event.chunk)
-        elif isinstance(event, Failed):
-            complain(event.message)
-            outcome = "bad input" if event.code == AudioFormatError.code else "failed"
-    return outcome
 
 
 def _refuse(name: str, problem: AudioFormatError, report: Report) -> Outcome:

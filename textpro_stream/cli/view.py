@@ -85,7 +85,7 @@ class TurnPicture:
             rows.add_row("tone" if i == 0 else "", _tone(window))
         rows.add_row("turn", Text(self.state, style="yellow"))
         if self.reply or self.ending:
-            reply = Text(self.reply.strip(), style="green")
+            reply = Text(" ".join(self.reply.split()), style="green")
             if self.ending not in ("", "stop"):
                 reply.append(f"  [{self.ending}]", style="dim")
             rows.add_row("reply", reply)
@@ -220,7 +220,7 @@ def _tone(window: ProsodyWindow) -> RenderableType:
         (f"{seconds(window.start):5.1f}-{seconds(window.end):<5.1f} s  ", "dim"),
         pitch,
         (f"{window.energy_dbfs:6.1f} dB  ", loud),
-        f"{window.rate_tps:4.1f} words/s",
+        f"{window.rate_tps:4.1f} tokens/s",
     )
 
 

@@ -81,6 +81,7 @@ def to_word(text: str, n_characters: int) -> str:
     if n_characters >= len(text):
         return text
     cut = text[:n_characters]
-    if text[n_characters].isspace():
+    following = text[n_characters]
+    if not (following.isalnum() or following in "'\N{RIGHT SINGLE QUOTATION MARK}"):
         return cut
     return cut[: max((i for i, c in enumerate(cut) if c.isspace()), default=0)].rstrip()
