@@ -133,7 +133,7 @@ class Speaking(Protocol):
     """A voice."""
 
     def speak(self, text: str, *, start: int, text_start: int) -> AsyncIterator[SpokenChunk]:
-        """Say a clause.
+        """Say a clause. An async generator: closing it stops the voice.
 
         Args:
             text: of the clause.

@@ -238,22 +238,24 @@ class Mind:
             await self._outbox.put(self._ended(reply, reply.text, "failed"))
             raise cause(task.exception())
         await self._hear_out(reply)
-        text, reason, heard = reply.text, self._dialogue.reason, None
-        if self._stop.done():
-            moment = self._clock.now()
-            await self._end_task()
+        if not reply.text and not self._stop.done():
+            await self._outbox.put(ReplyStarted(turn, self._trace.position))
+        heard = None
+        if self._stop.done():  # the loudspeaker first, then the memory
+            reply.silence()
             await self._outbox.drop_reply(turn)
-            reason = self._stop.result()
+            text = reply.text
             if self._voice is not None:
-                text = to_word(reply.text, reply.playback.heard_characters(moment))
+                text = to_word(text, reply.playback.heard_characters(self._clock.now()))
                 heard = len(text)
+            await self._outbox.put(self._ended(reply, text, self._stop.result()))
+            await self._end_task()
+        else:
+            await self._outbox.put(self._ended(reply, reply.text, self._dialogue.reason))
+        await self._outbox.put(TurnLatency(turn, self._trace.position, marks.report()))
         await self._prefill(partial(self._dialogue.end_turn, heard))
         self._said = ""
         self._reply = self._task = None
-        if not reply.text:
-            await self._outbox.put(ReplyStarted(turn, self._trace.position))
-        await self._outbox.put(self._ended(reply, text, reason))
-        await self._outbox.put(TurnLatency(turn, self._trace.position, marks.report()))
         if self._dialogue.needs_room():
             await self._prefill(self._dialogue.make_room)
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from textpro_stream.clock import Clock
 from textpro_stream.errors import TextproError
@@ -23,6 +24,11 @@ from textpro_stream.pipeline.latency import TurnMarks
 from textpro_stream.pipeline.playback import Playback
 from textpro_stream.pipeline.trace import Trace
 from textpro_stream.speech import Clause, ClauseSplitter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from textpro_stream.contracts import SpokenChunk
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +70,7 @@ class Reply:
         self._dialogue, self._voice, self._device = dialogue, voice, device
         self._send, self._marks, self._trace, self._clock = emit, marks, trace, clock
         self._open = asyncio.Event()
+        self._silent = False
         self._kept: list[Event] = []  # not to be seen before the gate opens
         self._clauses: asyncio.Queue[Clause | None] = asyncio.Queue(CLAUSES)
         self._opening = asyncio.Lock()  # what was kept goes out before what comes next
@@ -75,6 +82,10 @@ class Reply:
             kept, self._kept = self._kept, []
             for event in kept:
                 await self._give(event)
+
+    def silence(self) -> None:
+        """Give out nothing more, whatever is still on its way."""
+        self._silent = True
 
     async def run(self) -> None:
         """Decode and speak to the end.
@@ -119,20 +130,20 @@ class Reply:
 
     async def _speak(self, voice: Speaking) -> None:
         spoken = 0  # samples
-        silent = False
+        hoarse = False
         while (clause := await self._clauses.get()) is not None:
-            if silent:
+            if hoarse:
                 continue
             try:
                 stream = voice.speak(clause.text, start=spoken, text_start=clause.start)
-                async with aclosing(stream) as chunks:
+                async with aclosing(cast("AsyncGenerator[SpokenChunk, None]", stream)) as chunks:
                     async for chunk in chunks:
                         self._mark("tts_first")
                         spoken = chunk.start + len(chunk.samples)
                         self.drafted_speech_s = spoken / chunk.rate_hz
                         await self._emit(ReplyAudio(self.turn, 0, chunk))
             except TextproError as error:
-                silent = True
+                hoarse = True
                 log.warning("turn %d goes on without a voice", self.turn)
                 await self._emit(Failed(self.turn, 0, error.code, str(error)))
 
@@ -144,6 +155,8 @@ class Reply:
                 self._kept.append(event)
 
     async def _give(self, event: Event) -> None:
+        if self._silent:
+            return
         if isinstance(event, ReplyAudio):
             moment = self._clock.now()
             self._mark("first_audio")
