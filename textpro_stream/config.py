@@ -77,7 +77,9 @@ class SpeechOptions:
     """`[speech]`: the voice of the reply."""
 
     engine: Literal["espeak", "piper", "none"] = "espeak"
-    voice: str = "en-us"
+    # espeak: language+variant; this variant and pace are the ones that tiny.en understands best.
+    # piper: an .onnx file with its .onnx.json, or their folder
+    voice: str = "en-us+edward2"
     rate_wpm: int = 165
 
 

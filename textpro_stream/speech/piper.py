@@ -1,0 +1,65 @@
+"""Piper voices from a local folder. Runs in the worker process only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from textpro_stream.speech.engine import EngineError
+
+NATURAL_WPM = 165  # what Piper's voices speak by themselves, about
+
+
+class Piper:
+    """One Piper voice.
+
+    Piper gives no word marks, so positions inside a clause are spread evenly over its time.
+
+    Args:
+        voice: the voice's `.onnx` file, with its `.onnx.json` beside it, or a folder with one.
+        rate_wpm: words per minute.
+
+    Raises:
+        EngineError: piper-tts is not installed, or there is no such voice.
+    """
+
+    def __init__(self, voice: str, rate_wpm: int) -> None:
+        model = _find(Path(voice).expanduser())
+        try:
+            from piper import PiperVoice, SynthesisConfig
+        except ImportError:
+            raise EngineError(
+                "Piper is not installed: pip install piper-tts, or use speech.engine espeak"
+            ) from None
+        try:
+            self._voice = PiperVoice.load(model)
+        except Exception as error:  # onnxruntime and json raise what they like
+            raise EngineError(f"{model}: no Piper voice ({error}); download it again") from None
+        self._config = SynthesisConfig(length_scale=NATURAL_WPM / rate_wpm)
+        self.rate_hz: int = self._voice.config.sample_rate
+
+    def speak(
+        self,
+        text: str,
+        pause: bool,
+        audio: Callable[[bytes], bool],
+        word: Callable[[int, int], None],
+    ) -> None:
+        """Say a text; see `engine.Engine`. Stops between sentences."""
+        for chunk in self._voice.synthesize(text, self._config):
+            if not audio(chunk.audio_int16_bytes):
+                return
+
+
+def _find(path: Path) -> Path:
+    models = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
+    if len(models) > 1:
+        raise EngineError(f"{path}: holds {len(models)} voices; name one .onnx file")
+    if not models or not models[0].is_file():
+        raise EngineError(
+            f"{path}: no Piper voice; set speech.voice to an .onnx file or its folder"
+        )
+    config = models[0].with_name(models[0].name + ".json")
+    if not config.is_file():
+        raise EngineError(f"{config}: missing; it belongs beside the voice")
+    return models[0]
