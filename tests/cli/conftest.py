@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import command, environment
 
 Textpro = Callable[..., subprocess.CompletedProcess[str]]
-START = "import sys; from textpro_stream.cli.main import main; sys.exit(main())"
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-c", START, *map(str, arguments)]
-
-
-def environment(home: Path, **more: str) -> dict[str, str]:
-    """The caller's, less its options and colours."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("TEXTPRO_")}
-    return {**kept, "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), **more}
 
 
 @pytest.fixture

@@ -10,13 +10,15 @@ import argparse
 import importlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import textpro_stream
 from textpro_stream.cli.options import add_settings, settings_of
-from textpro_stream.cli.runner import Terminated
+from textpro_stream.cli.signals import Terminated
 from textpro_stream.cli.words import nearest
 from textpro_stream.errors import ConfigError, TextproError
 
@@ -50,6 +52,8 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `textpro`; give the exit status."""
+    with suppress(ValueError):  # not in the main thread: whoever runs us there handles signals
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         status = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -138,6 +142,10 @@ def _parser(command: str | None) -> tuple[_Parser, _Parser | None]:
 
 def _module(command: str) -> Any:
     return importlib.import_module(f"textpro_stream.cli.{command}")
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
 
 
 def _explain(message: str) -> None:

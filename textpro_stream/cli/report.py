@@ -115,7 +115,7 @@ def _line(event: Event) -> str | None:
         case TurnEnded(transcript=transcript, reason=reason):
             return f"turn     {transcript.strip() or '(no words)'}  [{reason}]"
         case ReplyEnded(text=text, reason=reason):
-            return f"reply    {text.strip()}  [{reason}]"
+            return f"reply    {' '.join(text.split())}  [{reason}]"
         case TurnLatency(marks=marks):
             return f"latency  {summarise(marks)}"
         case Failed(message=message):

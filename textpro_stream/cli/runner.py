@@ -8,11 +8,9 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from textpro_stream.cli.signals import Terminated
+
 T = TypeVar("T")
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -122,6 +122,7 @@ class Conversation:
 
     async def finish(self) -> None:
         """No more audio comes: an open turn ends, its reply is given, then comes `Finished`."""
+        self._ear.end = self._framer.end  # the last frame is filled up beyond it
         for frame in self._framer.finish():
             await self._put(frame)
         await self._inbox.end()

@@ -144,6 +144,7 @@ class Ear:
         self._barged: list[BargeInSignal] = []
         self._heard_until = 0  # samples; no turn hears the words of the one before
         self.position = 0  # samples heard
+        self.end: int | None = None  # set from outside: samples of true audio, once that is known
         self.replying = False  # set from outside: a reply is being heard
         self.totals = WorkTotals()
 
@@ -184,7 +185,8 @@ class Ear:
         return self._n_turns
 
     def _hear(self, frame: AudioChunk) -> None:
-        self.position = self._trace.position = frame.end
+        self.position = frame.end if self.end is None else min(frame.end, self.end)
+        self._trace.position = self.position
         self._recent.append(frame)
         with self._trace.span("vad"):
             signals = self._endpointer.push(Heard(frame, self._fresh))

@@ -137,7 +137,11 @@ class Reply:
             try:
                 stream = voice.speak(clause.text, start=spoken, text_start=clause.start)
                 async with aclosing(cast("AsyncGenerator[SpokenChunk, None]", stream)) as chunks:
-                    async for chunk in chunks:
+                    while True:
+                        with self._trace.span("speech"):
+                            chunk = await anext(chunks, None)
+                        if chunk is None:
+                            break
                         self._mark("tts_first")
                         spoken = chunk.start + len(chunk.samples)
                         self.drafted_speech_s = spoken / chunk.rate_hz
