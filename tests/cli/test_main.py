@@ -25,6 +25,14 @@ def test_help_teaches_and_imports_nothing_heavy() -> None:
         assert name in done.stdout
 
 
+def test_torch_is_not_imported_before_its_threads_are_told_to_wait_quietly() -> None:
+    script = (
+        "import sys, textpro_stream.pipeline, textpro_stream.cli.stream, textpro_stream.cli.demo,"
+        " textpro_stream.store; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0

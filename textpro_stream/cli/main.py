@@ -95,8 +95,11 @@ def _run(arguments: list[str]) -> int:
     if not args.command:
         parser.print_help()
         return OK
-    run = _module(args.command).run
-    status: int = run(args, settings_of(args))
+    settings = settings_of(args)
+    from textpro_stream.cli.quiet import quieten
+
+    quieten()
+    status: int = _module(args.command).run(args, settings)
     return status
 
 

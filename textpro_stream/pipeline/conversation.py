@@ -192,7 +192,8 @@ class Conversation:
                         tasks.create_task(self._feed(self._sources.pop()), name="feed")
             except Exception as error:
                 self._failure = failure = cause(error)
-                log.error("conversation failed: %s", failure, exc_info=failure.__cause__)
+                # The event tells the person; where an unexpected error came from is for us.
+                log.info("conversation failed", exc_info=failure.__cause__ or failure)
                 last.append(Failed(self._turn, self._ear.position, failure.code, str(failure)))
             last.append(self._finished())
         finally:

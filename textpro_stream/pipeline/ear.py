@@ -196,7 +196,7 @@ class Ear:
         barged = self._barge_in.push(self._endpointer.voice, self.replying, words)
         if barged:
             self._barged.append(barged)
-        self._close_frame(self._prosody.push(Heard(frame, committed)))
+        self._close_frame(self._prosody.push(Heard(frame, committed, self._ended is not None)))
 
     def _decide(
         self, signals: Sequence[TurnSignal], frame: AudioChunk | None
@@ -315,7 +315,8 @@ class Ear:
         rest: Callable[[], Sequence[ProsodyWindow]] = tuple,
     ) -> None:
         nothing = AudioChunk(np.zeros(0, np.float32), self.position)
-        self._close_frame([*self._prosody.push(Heard(nothing, committed)), *rest()])
+        last_words = Heard(nothing, committed, self._ended is not None)
+        self._close_frame([*self._prosody.push(last_words), *rest()])
 
     def _step(self, n_frames: int) -> Step:
         events, self._events = self._events, []
