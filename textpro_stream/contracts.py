@@ -76,6 +76,7 @@ class Heard:
 
     chunk: AudioChunk
     committed: tuple[TokenSpan, ...] = ()
+    ends_turn: bool = False  # the turn's last words are in; what comes next belongs to another
 
 
 @dataclass(frozen=True, slots=True, eq=False)
