@@ -85,11 +85,15 @@ class KvSession:
         mask = None  # one row sees everything
         if n > 1:
             mask = self._positions[:end] <= self._positions[start:end, None]  # (n, end)
+        if weights.rotation is not None:
+            x = weights.rotation.rows(x)
         for i, layer in enumerate(weights.layers):
             x = self._attend(x, i, layer, cos, sin, mask)
             normed = F.rms_norm(x, (x.shape[-1],), layer.mlp_norm, weights.dims.eps)
             gate, up = layer.gate_up(normed).chunk(2, dim=-1)
-            x = x + layer.down(F.silu(gate) * up)
+            x = x + layer.down(F.silu(gate).mul_(up))
+        if weights.rotation is not None:
+            x = weights.rotation.rows(x)
         self._hidden[start:end] = F.rms_norm(x, (x.shape[-1],), weights.norm, weights.dims.eps)
         self._length = end
 

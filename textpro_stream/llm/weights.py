@@ -20,6 +20,7 @@ from torch import Tensor
 
 from textpro_stream.errors import WeightsError
 from textpro_stream.llm.linear import Linear, Vocabulary, linear
+from textpro_stream.llm.rotation import Rotation
 
 LEAN_TYPES = ("llama", "qwen2", "mistral")
 ROPE_KINDS = ("default", "linear", "llama3")
@@ -46,10 +47,10 @@ class Dimensions:
 class Layer:
     """One block."""
 
-    attention_norm: Tensor  # (d_model,)
+    attention_norm: Tensor | None  # (d_model,); None: folded into qkv
     qkv: Linear  # d_model -> (heads + 2 kv heads) x d_head
     out: Linear
-    mlp_norm: Tensor  # (d_model,)
+    mlp_norm: Tensor | None  # (d_model,); None: folded into gate_up
     gate_up: Linear  # d_model -> 2 x d_mlp
     down: Linear
 
@@ -64,6 +65,7 @@ class LlamaWeights:
     layers: tuple[Layer, ...]
     norm: Tensor  # (d_model,)
     vocabulary: Vocabulary
+    rotation: Rotation | None  # between rows and layers, and back before the last norm
 
 
 class Checkpoint:
@@ -225,32 +227,51 @@ def load_weights(
     prefix = checkpoint.prefix()
     d, heads, kv_heads = dims.d_model, dims.n_heads * dims.d_head, dims.n_kv_heads * dims.d_head
 
+    rotation = Rotation(d, device) if int8 else None
+    mlp_rotation = Rotation(dims.d_mlp, device) if int8 else None
+
     def tensor(key: str, *shape: int) -> Tensor:
         return checkpoint.read(key, shape).to(device, kind)
 
-    def fused(at: str, parts: tuple[tuple[str, int], ...], d_in: int) -> Linear:
+    def stacked(
+        at: str, parts: tuple[tuple[str, int], ...], d_in: int
+    ) -> tuple[Tensor, Tensor | None]:
         weight = torch.cat([tensor(f"{at}.{name}.weight", width, d_in) for name, width in parts])
-        names = [f"{at}.{name}.bias" for name, _ in parts]
-        bias = None
-        if any(name in checkpoint for name in names):
-            widths = zip(names, (width for _, width in parts), strict=True)
-            bias = torch.cat([tensor(name, width) for name, width in widths])
-        return linear(weight, bias, int8=int8)
+        if not any(f"{at}.{name}.bias" in checkpoint for name, _ in parts):
+            return weight, None
+        return weight, torch.cat([tensor(f"{at}.{name}.bias", width) for name, width in parts])
+
+    def reader(
+        at: str, norm: str, parts: tuple[tuple[str, int], ...]
+    ) -> tuple[Tensor | None, Linear]:
+        """What reads from the residual stream, with the norm in front of it."""
+        gain = tensor(f"{norm}.weight", d)
+        weight, bias = stacked(at, parts, d)
+        if rotation is None:
+            return gain, linear(weight, bias)
+        return None, linear(rotation.rows(weight * gain), bias, int8=True)
+
+    def writer(at: str, name: str, d_in: int, turn: Rotation | None) -> Linear:
+        """What writes to it; `turn` is applied to its input."""
+        weight, bias = stacked(at, ((name, d),), d_in)
+        if rotation is None:
+            return linear(weight, bias)
+        if turn is not None:
+            weight = turn.rows(weight)
+        bias = None if bias is None else rotation.rows(bias[None])[0]
+        product = linear(rotation.columns(weight), bias, int8=True)
+        return product if turn is None else lambda x: product(turn.rows(x))
 
     layers = []
     for i in range(dims.n_layers):
         at = f"{prefix}layers.{i}"
-        qkv = (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads))
-        layers.append(
-            Layer(
-                attention_norm=tensor(f"{at}.input_layernorm.weight", d),
-                qkv=fused(f"{at}.self_attn", qkv, d),
-                out=fused(f"{at}.self_attn", (("o_proj", d),), heads),
-                mlp_norm=tensor(f"{at}.post_attention_layernorm.weight", d),
-                gate_up=fused(f"{at}.mlp", (("gate_proj", dims.d_mlp), ("up_proj", dims.d_mlp)), d),
-                down=fused(f"{at}.mlp", (("down_proj", d),), dims.d_mlp),
-            )
-        )
+        heads_of = (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads))
+        attention_norm, qkv = reader(f"{at}.self_attn", f"{at}.input_layernorm", heads_of)
+        halves = (("gate_proj", dims.d_mlp), ("up_proj", dims.d_mlp))
+        mlp_norm, gate_up = reader(f"{at}.mlp", f"{at}.post_attention_layernorm", halves)
+        out = writer(f"{at}.self_attn", "o_proj", heads, None)
+        down = writer(f"{at}.mlp", "down_proj", dims.d_mlp, mlp_rotation)
+        layers.append(Layer(attention_norm, qkv, out, mlp_norm, gate_up, down))
     embedding = checkpoint.read(f"{prefix}embed_tokens.weight", (dims.n_vocabulary, d))
     if not int8:  # int8 looks rows up and re-scores a few: the file's own dtype is exact and small
         embedding = embedding.to(device, kind)
@@ -265,6 +286,7 @@ def load_weights(
         layers=tuple(layers),
         norm=tensor(f"{prefix}norm.weight", d),
         vocabulary=Vocabulary(head, int8=int8),
+        rotation=rotation,
     )
 
 
