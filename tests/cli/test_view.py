@@ -45,6 +45,10 @@ def window(f0_hz: float | None, semitones: float | None) -> ProsodyUpdated:
 
 
 MARKS = {
+    "speech_end": -0.52,
+    "vad_stop": -0.4,
+    "endpoint_decision": 0.0,
+    "last_commit": -0.33,
     "endpoint_wait": 0.52,
     "asr_final": 0.0,
     "first_token": -0.31,
@@ -118,7 +122,7 @@ def test_the_whole_turn_fits_the_screen(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     for part in ("What time is it?", "↑ 182 Hz  +2.1 st", "unvoiced", "-23.4 dB", "It is noon."):
         assert part in text
-    for name in ("endpoint", "words", "reply", "clause", "voice", "release"):
+    for name in ("endpoint", "words", "first token", "clause", "voice", "held back"):
         assert name in text
     assert "532 ms from the end of speech to the first sound" in text
     assert "310 ms before the endpoint" in text

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textpro_stream.pipeline.latency import Arrivals, TurnMarks, discrepancy, parts
+from textpro_stream.pipeline.latency import Arrivals, TurnMarks, discrepancy, parts, stages
 
 
 def test_the_earliest_arrival_is_believed() -> None:
@@ -86,3 +86,10 @@ def test_clocks_that_disagree_are_found_out() -> None:
     marks = turn()
     marks["server_perceived"] += 0.5
     assert abs(discrepancy(marks)) > 0.010
+
+
+def test_stages_lie_where_they_happened() -> None:
+    drawn = {name: (start, end) for name, start, end in stages(turn())}
+    assert drawn["endpoint"] == pytest.approx((-0.6, 0.0))
+    assert drawn["first token"] == pytest.approx((-0.3, -0.1))  # under the endpoint's bar: free
+    assert "words" not in drawn  # this turn has no vad_stop

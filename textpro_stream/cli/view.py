@@ -37,7 +37,7 @@ from textpro_stream.events import (
     WordsCommitted,
 )
 from textpro_stream.pipeline import Conversation
-from textpro_stream.pipeline.latency import parts
+from textpro_stream.pipeline.latency import stages
 
 METER = 16  # characters of the voice meter
 BARS = 32  # characters of the waterfall
@@ -225,31 +225,34 @@ def _tone(window: ProsodyWindow) -> RenderableType:
 
 
 def _waterfall(marks: dict[str, float]) -> RenderableType:
-    """What the listener waits for, one bar after another, from the end of speech on."""
-    chain = parts(marks)
-    begin, end = chain[0][1], max(chain[-1][2], chain[0][1] + 1e-6)
+    """Who worked when, from the end of speech to the first sound: bars that overlap are free."""
+    chain = stages(marks)
+    begin = marks["speech_end"]
+    end = max([begin + 1e-6, *(stop for _, _, stop in chain)])
     scale = BARS / (end - begin)
     rows = []
     for name, start, stop in chain:
-        left = round((start - begin) * scale)
-        length = round((stop - begin) * scale) - left
-        bar = "█" * length if length else "▏"
+        left = min(BARS - 1, max(0, round((start - begin) * scale)))
+        length = max(1, round((stop - begin) * scale) - left)
+        bar = "█" * length if (stop - start) * scale >= 0.5 else "▏"
         rows.append(
             Text.assemble(
-                f"{name:<9}",
-                " " * min(left, BARS - 1),
+                f"{name:<12}{' ' * left}",
                 (bar, "yellow" if name == "endpoint" else "green"),
-                " " * (BARS - left - length + (1 if length else 0)),
-                f"{1000 * (stop - start):5.0f} ms",
+                " " * (BARS - left - len(bar)),
+                f"{1000 * (stop - start):6.0f} ms",
             )
         )
-    total = f"{1000 * (end - begin):.0f} ms from the end of speech to the first "
-    total += "sound" if "first_audio" in marks else "word" if "first_token" in marks else "decision"
-    rows.append(Text(total, style="bold"))
-    ready = marks.get("ttft_ready")
-    if ready is not None:
+    last = "sound" if "first_audio" in marks else "word" if "first_token" in marks else "decision"
+    total = f"{1000 * (max(0.0, _answered(marks)) - begin):.0f} ms"
+    rows.append(Text(f"{total} from the end of speech to the first {last}", style="bold"))
+    if "ttft_ready" in marks:
+        ready = 1000 * marks["ttft_ready"]
         when = "before" if ready <= 0 else "after"
-        rows.append(
-            Text(f"first reply token {abs(1000 * ready):.0f} ms {when} the endpoint", style="dim")
-        )
+        rows.append(Text(f"first reply token {abs(ready):.0f} ms {when} the endpoint", style="dim"))
     return Group(*rows)
+
+
+def _answered(marks: dict[str, float]) -> float:
+    """When something of the reply could first be noticed."""
+    return marks.get("first_audio", marks.get("first_token", 0.0))

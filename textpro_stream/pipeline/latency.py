@@ -125,6 +125,28 @@ PARTS = (  # what the listener waits for, one after another: name and the mark t
 )
 
 
+STAGES = (  # what was being done when: name, and the marks where it begins and ends
+    ("endpoint", "speech_end", "endpoint_decision"),
+    ("words", "vad_stop", "last_commit"),
+    ("first token", "last_commit", "first_token"),
+    ("clause", "first_token", "first_clause"),
+    ("voice", "first_clause", "tts_first"),
+    ("held back", "tts_first", "first_audio"),
+)
+
+
+def stages(marks: dict[str, float]) -> list[tuple[str, float, float]]:
+    """The turn as overlapping stages, each where it happened: (name, start, end).
+
+    What was done while the endpoint was still waited for cost nobody any time.
+    """
+    return [
+        (name, marks[first], max(marks[first], marks[last]))
+        for name, first, last in STAGES
+        if first in marks and last in marks
+    ]
+
+
 def parts(marks: dict[str, float]) -> list[tuple[str, float, float]]:
     """The turn as a chain without gaps: (name, start, end), from the end of speech on.
 
