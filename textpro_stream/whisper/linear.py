@@ -6,6 +6,7 @@ the vocabulary of tiny.en, it takes a tenth of the time of float32.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -26,9 +27,11 @@ def linear(weight: Tensor, bias: Tensor | None, *, int8: bool = False) -> Linear
     if not int8:
         return lambda x: F.linear(x, weight, bias)
     scale = (weight.abs().amax(dim=1) / 127.0).clamp_min(1e-12)
-    quantised = torch.quantize_per_channel(
-        weight.float(), scale.double(), torch.zeros(len(scale), dtype=torch.long), 0, torch.qint8
-    )
+    zero = torch.zeros(len(scale), dtype=torch.long)
+    with warnings.catch_warnings():
+        # Announced to go in a later torch; ours is pinned, and users can do nothing about it.
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
+        quantised = torch.quantize_per_channel(weight.float(), scale.double(), zero, 0, torch.qint8)
     packed = torch.ops.quantized.linear_prepack(quantised, bias)
     product: Callable[[Tensor, object, bool], Tensor] = torch.ops.quantized.linear_dynamic
     # reduce_range: 7-bit activations, which CPUs without VNNI need to stay clear of overflow
@@ -52,9 +55,10 @@ class Vocabulary:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Logits, float32, shape (n, n_vocabulary), of hidden (n, d_model)."""
-        logits = self._product(hidden).float()
-        if self._int8:
-            best = logits.topk(self.RESCORED, dim=-1).indices  # (n, 8)
-            exact = (self._embedding[best] * hidden[:, None]).sum(-1)
-            logits.scatter_(-1, best, exact)
-        return logits
+        if not self._int8:
+            return self._product(hidden).float()
+        hidden = hidden.float()  # the int8 product takes nothing else
+        logits = self._product(hidden)
+        best = logits.topk(self.RESCORED, dim=-1).indices  # (n, 8)
+        exact = (self._embedding[best] * hidden[:, None]).sum(-1)
+        return logits.scatter_(-1, best, exact)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from textpro_stream.errors import WeightsError
@@ -23,6 +23,8 @@ from textpro_stream.whisper.linear import Linear, linear
 log = logging.getLogger(__name__)
 
 LayerNorm = tuple[Tensor, Tensor]
+
+WINDOW = 1500  # encoder positions of every published Whisper
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Dimensions:
     n_heads: int
     n_encoder_layers: int
     n_decoder_layers: int
+    d_encoder_mlp: int
+    d_decoder_mlp: int
 
     @property
     def d_head(self) -> int:
@@ -133,8 +137,7 @@ def load_weights(folder: Path, dtype: str, device: torch.device) -> WhisperWeigh
     def norm(name: str) -> LayerNorm:
         return tensors(f"{name}.weight", (d,)), tensors(f"{name}.bias", (d,))
 
-    encoder_width = int(config["encoder_ffn_dim"])
-    decoder_width = int(config["decoder_ffn_dim"])
+    encoder_width, decoder_width = dims.d_encoder_mlp, dims.d_decoder_mlp
     encoder = tuple(
         EncoderLayer(
             attention_norm=norm(f"{at}.self_attn_layer_norm"),
@@ -248,7 +251,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _dimensions(config: dict[str, Any], folder: Path) -> Dimensions:
     try:
-        return Dimensions(
+        dims = Dimensions(
             n_mels=int(config["num_mel_bins"]),
             n_positions=int(config["max_source_positions"]),
             n_context=int(config["max_target_positions"]),
@@ -257,11 +260,34 @@ def _dimensions(config: dict[str, Any], folder: Path) -> Dimensions:
             n_heads=int(config["decoder_attention_heads"]),
             n_encoder_layers=int(config["encoder_layers"]),
             n_decoder_layers=int(config["decoder_layers"]),
+            d_encoder_mlp=int(config["encoder_ffn_dim"]),
+            d_decoder_mlp=int(config["decoder_ffn_dim"]),
         )
+        encoder_heads = int(config["encoder_attention_heads"])
     except KeyError as error:
         raise WeightsError(
             f"{folder}/config.json has no {error}: not a Whisper model", folder=folder
         ) from None
+    except (TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{folder}/config.json: a size among num_mel_bins … d_model is no number ({error});"
+            " download it again",
+            folder=folder,
+        ) from None
+    if dims.n_heads != encoder_heads or dims.n_heads < 1 or dims.d_model % dims.n_heads:
+        raise WeightsError(
+            f"{folder}/config.json: d_model {dims.d_model} with encoder_attention_heads"
+            f" {encoder_heads} and decoder_attention_heads {dims.n_heads}; expected equal numbers"
+            " that divide it",
+            folder=folder,
+        )
+    if dims.n_positions != WINDOW:
+        raise WeightsError(
+            f"{folder}/config.json: max_source_positions {dims.n_positions}, expected {WINDOW}:"
+            " a Whisper for windows of 30 s",
+            folder=folder,
+        )
+    return dims
 
 
 def _read(folder: Path) -> dict[str, Tensor]:
@@ -272,9 +298,14 @@ def _read(folder: Path) -> dict[str, Tensor]:
         )
     state: dict[str, Tensor] = {}
     for file in files:
-        with safe_open(file, framework="pt") as opened:
-            for key in opened.keys():  # noqa: SIM118 - not a dict
-                state[key] = opened.get_tensor(key)
+        try:
+            with safe_open(file, framework="pt") as opened:
+                for key in opened.keys():  # noqa: SIM118 - not a dict
+                    state[key] = opened.get_tensor(key)
+        except SafetensorError as error:
+            raise WeightsError(
+                f"{file} cannot be read ({error}); download it again", file=file
+            ) from None
     return state
 
 
@@ -282,7 +313,16 @@ def _alignment_heads(folder: Path, dims: Dimensions) -> tuple[tuple[int, int], .
     path = folder / "generation_config.json"
     heads = _json(path).get("alignment_heads") if path.exists() else None
     if heads:
-        return tuple((int(layer), int(head)) for layer, head in heads)
+        named = tuple((int(layer), int(head)) for layer, head in heads)
+        for layer, head in named:
+            if not (0 <= layer < dims.n_decoder_layers and 0 <= head < dims.n_heads):
+                raise WeightsError(
+                    f"{path}: alignment_heads names layer {layer}, head {head} of"
+                    f" {dims.n_decoder_layers} layers with {dims.n_heads} heads; it is another"
+                    " model's",
+                    path=path,
+                )
+        return named
     # Nothing published: the upper half of the layers, all heads, as openai-whisper does.
     half = dims.n_decoder_layers // 2
     return tuple(
