@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.metadata
 import os
 import platform
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from textpro_stream.config import Settings
-from textpro_stream.errors import TextproError
+from textpro_stream.errors import DeviceError, TextproError
 
 State = Literal["ok", "note", "missing"]
 SIGNS: dict[State, str] = {"ok": "ok  ", "note": "note", "missing": "MISS"}
@@ -125,13 +126,32 @@ def _tone(settings: Settings) -> Finding:
 
 
 def _voice(settings: Settings) -> Finding:
+    from textpro_stream.speech import open_voice
+
     if settings.speech.engine == "none":
         return Finding("note", "voice", "none: replies are text only (--speech espeak)")
-    return Finding("ok", "voice", f"{settings.speech.engine}, {settings.speech.voice}")
+
+    async def try_it() -> int:
+        voice = await open_voice(settings.speech)
+        await voice.close()
+        return voice.rate_hz
+
+    rate_hz = asyncio.run(try_it())
+    text = f"{settings.speech.engine} {settings.speech.voice}, {rate_hz} Hz"
+    return Finding("ok", "voice", text)
 
 
 def _sound(settings: Settings) -> Finding:
-    return Finding("note", "sound", "")
+    from textpro_stream.audio.devices import choose
+    from textpro_stream.audio.portaudio import PortAudio
+
+    try:
+        devices = PortAudio().devices()
+        microphone = choose(devices, "", "microphone")
+        loudspeaker = choose(devices, "", "loudspeaker")
+    except DeviceError as error:  # only `talk` needs it
+        return Finding("note", "sound", f"{error} (only `textpro talk` needs it)")
+    return Finding("ok", "sound", f"{microphone.name} -> {loudspeaker.name}")
 
 
 def _cache(settings: Settings) -> Finding:

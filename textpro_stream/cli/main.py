@@ -67,10 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _leave_now(INTERRUPTED)
     except Terminated:
         return _leave_now(TERMINATED)
-    except TextproError as error:
-        _explain(str(error))
-        return USAGE
-    except Exception as error:
+    except Exception as raised:
+        error: BaseException = raised
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, TextproError):
+            _explain(str(error))
+            return USAGE
         if os.environ.get("TEXTPRO_DEBUG"):
             raise
         what = " ".join(str(error).split()) or "no message"

@@ -88,14 +88,14 @@ class PlainReport:
         """Nothing is left to write."""
 
 
-def choose_report(*, json: bool = False, vectors: bool = False) -> Report:
+def choose_report(*, json: bool = False, vectors: bool = False, hint: str = "") -> Report:
     """JSON if asked for, the live view on a terminal, plain lines elsewhere."""
     if json:
         return JsonReport(sys.stdout, vectors=vectors)
     if sys.stdout.isatty():
         from textpro_stream.cli.view import LiveReport
 
-        return LiveReport()
+        return LiveReport(hint=hint)
     return PlainReport(sys.stdout)
 
 

@@ -11,6 +11,7 @@ import bisect
 
 from textpro_stream.contracts import SpokenChunk
 
+TAIL_S = 0.1  # a player's resampler holds back some ms until it is told that no more comes
 GRACE_S = 2.0  # a player this late has lost the end of the reply; do not wait for it
 
 
@@ -52,7 +53,8 @@ class Playback:
         """All audio that went out has been heard."""
         if not self._ends or moment >= self.ends_at:
             return True
-        return self._reported is not None and self._reported >= self._ends[-1]
+        tail = round(TAIL_S * self._rate_hz)
+        return self._reported is not None and self._reported >= self._ends[-1] - tail
 
     def heard_samples(self, moment: float) -> int:
         """Samples heard by now."""

@@ -1,0 +1,52 @@
+"""Single keys from a real (pseudo) terminal, which is left as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import sys
+import termios
+
+import pytest
+
+from textpro_stream.cli.keys import keyboard, push_to_talk
+from textpro_stream.errors import ConfigError
+
+
+async def test_keys_come_one_by_one_and_the_terminal_is_left_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    master, slave = pty.openpty()
+    with os.fdopen(slave) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        before = termios.tcgetattr(slave)
+        with keyboard() as keys:
+            os.write(master, b" x")
+            assert [await asyncio.wait_for(anext(keys), 5) for _ in range(2)] == [" ", "x"]
+        assert termios.tcgetattr(slave) == before
+    os.close(master)
+
+
+async def test_a_pipe_is_no_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        with pytest.raises(ConfigError, match="terminal"), keyboard():
+            pass
+
+
+async def test_space_and_enter_take_turns() -> None:
+    done: list[str] = []
+
+    async def keys():
+        for key in " x\n \r":
+            yield key
+
+    async def press() -> None:
+        done.append("press")
+
+    async def release() -> None:
+        done.append("release")
+
+    await push_to_talk(keys(), press, release)
+    assert done == ["press", "release", "press", "release"]

@@ -1,0 +1,85 @@
+"""A whole conversation over scripted neighbours; the pipeline itself is real."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scripted import (
+    OPTIONS,
+    LevelVad,
+    Script,
+    ScriptedDialogue,
+    ScriptedVoice,
+    WindowPerCommit,
+    chunks,
+)
+
+from textpro_stream.clock import Clock, VirtualClock
+from textpro_stream.config import TurnOptions
+from textpro_stream.contracts import AudioChunk
+from textpro_stream.events import Event
+from textpro_stream.pipeline.conversation import Conversation
+from textpro_stream.pipeline.device import DeviceThread
+from textpro_stream.pipeline.ear import Ear
+from textpro_stream.pipeline.mind import Mind
+from textpro_stream.pipeline.outbox import Outbox
+from textpro_stream.pipeline.trace import Trace
+from textpro_stream.turn import BargeIn, Endpointer
+
+
+@dataclass
+class Stand:
+    """A conversation's neighbours, and what it takes to open one."""
+
+    device: DeviceThread
+    script: Script
+    dialogue: ScriptedDialogue | None = field(default_factory=ScriptedDialogue)
+    voice: ScriptedVoice | None = field(default_factory=ScriptedVoice)
+    options: TurnOptions = OPTIONS
+    clock: Clock = field(default_factory=VirtualClock)
+
+    def open(self, *, live: bool = False) -> Conversation:
+        trace, outbox = Trace(self.clock), Outbox()
+        ear = Ear(
+            self.script.open,
+            Endpointer(LevelVad(), self.options),
+            WindowPerCommit(),
+            BargeIn(self.options),
+            preroll_ms=self.options.preroll_ms,
+            trace=trace,
+            clock=self.clock,
+        )
+        mind = None
+        if (dialogue := self.dialogue) is not None:
+            mind = Mind(
+                lambda: dialogue,
+                self.voice,
+                device=self.device,
+                outbox=outbox,
+                trace=trace,
+                clock=self.clock,
+                listened=live and self.options.barge_in,
+            )
+        return Conversation(
+            ear,
+            mind,
+            outbox=outbox,
+            device=self.device,
+            trace=trace,
+            clock=self.clock,
+            live=live,
+        )
+
+    async def run(self, audio: list[AudioChunk] | np.ndarray, *, live: bool = False) -> list[Event]:
+        """Feed all of it, collect all events."""
+        if isinstance(audio, np.ndarray):
+            audio = chunks(audio)
+        async with self.open(live=live) as talk:
+            for chunk in audio:
+                await talk.push(chunk)
+            await talk.finish()
+            return [event async for event in talk]
+
+    def with_options(self, **changes: object) -> Stand:
+        return replace(self, options=replace(self.options, **changes))
