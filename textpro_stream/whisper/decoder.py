@@ -66,9 +66,15 @@ class DecoderState:
             2, layers, heads, dims.n_positions, width, dtype=dtype, device=device
         )
         self.n_positions = 0  # encoder positions that attention sees
-        self._aligned: list[list[int]] = [[] for _ in range(layers)]
-        for layer, head in weights.alignment_heads:
-            self._aligned[layer].append(head)
+        # Indices live on the device: a list would be carried there by every pass.
+        self._aligned = [
+            torch.tensor(
+                [head for at, head in weights.alignment_heads if at == layer],
+                dtype=torch.long,
+                device=device,
+            )
+            for layer in range(layers)
+        ]
         self.passes = 0
 
     @property
@@ -135,7 +141,7 @@ class DecoderState:
             q = layer.cross_q(F.layer_norm(x, (dims.d_model,), *layer.cross_norm))
             q = q.view(n, dims.n_heads, dims.d_head).transpose(0, 1)  # (head, n, d_head)
             keys, values = self._cross[0, i, :, :seen], self._cross[1, i, :, :seen]
-            if self._aligned[i]:  # attention weights are wanted, so no fused kernel
+            if len(self._aligned[i]):  # attention weights are wanted, so no fused kernel
                 attention = (q @ keys.transpose(1, 2) * dims.d_head**-0.5).softmax(-1)
                 attended.append(attention[self._aligned[i], n - n_choices :].argmax(-1))
                 heads = attention @ values

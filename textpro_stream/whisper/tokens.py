@@ -50,6 +50,12 @@ class Tokens:
                 f"{folder}/tokenizer.json cannot be read ({error}); download the model again",
                 folder=folder,
             ) from None
+        if self._tokenizer.get_vocab_size() > n_vocabulary:
+            raise WeightsError(
+                f"{folder}/tokenizer.json has {self._tokenizer.get_vocab_size()} tokens,"
+                f" config.json {n_vocabulary}; one of them is another model's",
+                folder=folder,
+            )
         path = folder / "generation_config.json"
         config: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         start = self._id("<|startoftranscript|>", folder)
@@ -67,12 +73,18 @@ class Tokens:
         self.suppressed = torch.zeros(n_vocabulary)
         self.suppressed[first_special:] = -torch.inf
         self.suppressed[self.end] = 0.0
-        for token in config.get("suppress_tokens") or []:
-            self.suppressed[token] = -torch.inf
         self.suppressed_first = torch.zeros(n_vocabulary)
         blank = self._tokenizer.token_to_id("Ġ")
-        for token in config.get("begin_suppress_tokens") or [blank, self.end]:
-            self.suppressed_first[token] = -torch.inf
+        unsaid = config.get("suppress_tokens") or []
+        unsaid_first = config.get("begin_suppress_tokens") or [blank, self.end]
+        if max(*unsaid, *unsaid_first) >= n_vocabulary:
+            raise WeightsError(
+                f"{path} suppresses token {max(*unsaid, *unsaid_first)} of {n_vocabulary}; it is"
+                " another model's",
+                folder=folder,
+            )
+        self.suppressed[unsaid] = -torch.inf
+        self.suppressed_first[unsaid_first] = -torch.inf
         self._bytes: dict[int, bytes] = {}
 
     def _id(self, token: str, folder: Path) -> int:
