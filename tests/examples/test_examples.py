@@ -13,7 +13,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHOWN = {  # what a reader would look for in the output
     "ask_and_save.py": "spoken reply in",
     "tone_of_voice.py": "dBFS",
-    "transcribe_file.py": "capital",
+    "transcribe_file.py": "photosynthesis",
     "type_a_question.py": "Paris",
 }
 

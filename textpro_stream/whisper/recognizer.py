@@ -38,14 +38,16 @@ from textpro_stream.whisper.tokens import Tokens
 from textpro_stream.whisper.weights import load_weights
 
 WINDOW = 1500  # positions: what Whisper was trained on
+STALLED = 200  # positions without a commit after which the decoder is given a fresh start: 4 s
+UNHEARD = 50  # positions of speech that must lie there for it: 1 s
 ROLL_SOFT = 600  # positions after which a pause ends the segment: 12 s
 ROLL_HARD = 1100  # positions after which any word boundary does: 22 s
 ROLL_REACH = 400  # positions that a new segment may reach back: bounds the work of a roll
 CARRIED = 100  # positions of audio that the next segment hears again, words forced: 2 s
 WARM = 94  # positions heard before the first becomes final: early ones see too little else
-SILENCE = (
-    10 * SAMPLE_RATE
-)  # samples added at the end: with 2 s the model loops on some clips, with 10 on none
+SILENCE = 10 * SAMPLE_RATE  # added at the end: after 2 s of it some clips loop, after 10 s none
+LEAD = 8  # positions before the attended one at which a token begins
+LAG = 6  # positions behind it at which a token ends when nothing follows at once
 LOUD = 2.2  # log10 units below the loudest bin at which a position still counts as speech
 FLOOR = 0.0  # least maximum of the log-mel, so that silence at the start is not scaled up
 
@@ -136,6 +138,7 @@ class Recognizer:
         self._segment = model.segment((), guards=options.guards and not offline)
         self._end = start  # samples: end of the last committed span
         self._preview: list[Drafted] | None = None
+        self._progress = 0  # positions heard when a word was last committed
         self._finished = False
         self.work = Work(segments=1)
 
@@ -191,8 +194,10 @@ class Recognizer:
         self.work.tokens_committed += len(drafted)
         committed = self._spans(drafted)
         end = self._end
-        hypothesis = self._spans(self._segment.draft)
+        hypothesis = self._spans([] if self._segment.muted else self._segment.draft)
         self._end = end
+        if drafted:
+            self._progress = heard
         self._roll(available)
         return Transcript(committed, hypothesis)
 
@@ -224,7 +229,7 @@ class Recognizer:
         with self._observer.span("decoder"):
             decoder.hear(states, first)
             passes = decoder.passes
-            view = View(available, n_heard, speech, final)
+            view = View(n_heard, speech, final)
             outcome = segment.peek(view) if peek else segment.look(view)
         self.work.decoder_passes += decoder.passes - passes
         return outcome
@@ -284,6 +289,9 @@ class Recognizer:
         """Begin a new segment at a pause, or at a word boundary when it must be."""
         segment, tokens = self._segment, self._model.tokens
         length = segment.encoder.length
+        if segment.committed and self._heard - self._progress >= STALLED and self._unheard(segment):
+            self._begin(self._origin + min(segment.last_position + 6, length), ())
+            return
         if length < ROLL_SOFT:
             return
         if not segment.committed:
@@ -312,9 +320,15 @@ class Recognizer:
         ]
         self._begin(self._origin + begin, carried)
 
+    def _unheard(self, segment: Segment) -> bool:
+        """Whether there is speech, and enough of it, behind the last committed word."""
+        loudness = self._frames[2 * (segment.last_position + 12) :].amax(1)
+        return int((loudness > self._maximum - LOUD).sum()) > 2 * UNHEARD
+
     def _begin(self, origin: int, carried: Sequence[Drafted]) -> None:
         self._frames = self._frames[2 * (origin - self._origin) :]
         self._origin = origin
+        self._progress = self._heard
         self._segment = self._model.segment(carried, guards=self._model.options.guards)
         self.work.segments += 1
 
@@ -350,10 +364,6 @@ class Recognizer:
         return self._start + max(0, self._origin + position) * POSITION_HOP
 
 
-LEAD = 8  # positions before the attended one at which a token begins
-LAG = 6  # positions behind it at which a token ends when nothing follows at once
-
-
 def _before(drafted: list[Drafted], position: int, tokens: Tokens) -> list[Drafted]:
     """The words that end before a position; at least one, so that a window always moves on."""
     n = len(drafted)
@@ -366,16 +376,15 @@ def _before(drafted: list[Drafted], position: int, tokens: Tokens) -> list[Draft
 
 
 def _check(options: WhisperOptions) -> None:
-    for name in ("block_ms", "look_ahead_ms"):
-        value = getattr(options, name)
-        if value % 20 or not 0 <= value <= 5000 or (name == "block_ms" and value < 160):
+    """Refuse blocks that do not fit the grid, or with a segment not into Whisper's window."""
+    block_ms, look_ahead_ms = options.block_ms, options.look_ahead_ms
+    for name, value, least in (("block_ms", block_ms, 160), ("look_ahead_ms", look_ahead_ms, 0)):
+        if value % 20 or value < least:
             raise ConfigError(
-                f"whisper.{name} = {value}: give a multiple of 20"
-                f" from {160 if name == 'block_ms' else 0} to 5000",
-                key=name,
-                value=value,
+                f"whisper.{name} = {value}: give a multiple of 20, {least} or more", key=name
             )
-    if options.commit not in ("agreement", "attention"):
+    if block_ms + look_ahead_ms > 2400:
         raise ConfigError(
-            f"whisper.commit = {options.commit!r}: give agreement or attention", key="commit"
+            f"whisper.block_ms + look_ahead_ms = {block_ms + look_ahead_ms}: give 2400 or less",
+            key="block_ms",
         )

@@ -31,12 +31,12 @@ PAUSE = 40  # positions of silence after which trailing punctuation may go: 0.8 
 NO_SPEECH = 0.6  # probability above which an utterance begins only with confident words
 UNSURE = -1.2  # mean logprob below which an utterance has not begun
 DOUBTFUL = -0.9  # the same, where no-speech is probable
-LOSTF = 3
-LOST = 1  # tokens in a row that attend backwards before the walk counts as lost
-EB = 1
-FB = 1
-EM = 3.0
+LOST = 1  # words in a row that attend backwards before the walk counts as lost
+LOST_FINAL = 3  # the same where no audio can follow that would explain them
+SURE = -0.4  # logprob above which a token needs no second draft, once its audio is old
+OLD = 28  # positions behind the end at which it is: 0.56 s
 STUCK = 6  # words' tokens that attend to one place: nobody speaks so fast
+LOOP_SPAN = 4  # positions a repeated token must take to be real: 0.08 s
 STUCK_SPAN = 8  # positions: 0.16 s
 
 
@@ -54,8 +54,7 @@ class Drafted:
 class View:
     """What a segment may look at in one step."""
 
-    n_positions: int  # that the decoder attends to
-    n_heard: int  # of them, backed by audio rather than by added silence
+    n_heard: int  # positions backed by audio rather than by added silence
     speech: Sequence[bool]  # per position: loud enough to be speech
     final: bool  # no more audio will come
 
@@ -97,6 +96,7 @@ class Segment:
         self.committed: list[Drafted] = list(carried)
         self.draft: list[Drafted] = []
         self._context = [*tokens.prompt, *(d.token for d in carried)]
+        self.muted = False  # whether the draft is taken for noise put into words
         self._begun = False  # whether the decoder's cache holds the context
 
     @property
@@ -108,9 +108,10 @@ class Segment:
         """As `look`, leaving no trace in the decoder's cache."""
         base = len(self._context) - 1
         begin = max(0, base - REFRESHED)
-        begun, rows = self._begun, self.decoder.keep(begin, base + 1)
+        begun, muted = self._begun, self.muted
+        rows = self.decoder.keep(begin, base + 1)
         outcome = self.look(view)
-        self._begun = begun
+        self._begun, self.muted = begun, muted
         self.decoder.restore(begin, rows)
         return outcome
 
@@ -129,8 +130,9 @@ class Segment:
             silent = math.exp(choices[0].no_speech)
             choices, states = choices[base:], states[base:]
         outcome = self._walk(view, choices, states)
-        if at_start and self._guards and self._no_speech(silent, outcome):
-            return Outcome(why="no_speech")
+        self.muted = at_start and self._guards and self._no_speech(silent, outcome)
+        if self.muted:  # kept to be compared with the next draft, not to be shown
+            return Outcome([] if view.final else outcome.draft, why="no_speech")
         outcome.n_agreed = self._agreed(outcome, view)
         return outcome
 
@@ -182,13 +184,13 @@ class Segment:
                 if view.final and position > view.n_heard + 30:
                     return Outcome(walked, why="beyond")
                 lost = 0 if mark else lost + 1 if back else 0
-                if lost == (LOSTF if view.final else LOST):
+                if lost == (LOST_FINAL if view.final else LOST):
                     return Outcome(walked[: len(walked) - lost + 1], why="back")
                 if self._stuck(walked):
                     return Outcome(walked[: len(walked) - STUCK + 1], why="stuck")
                 if len(self.committed) + len(walked) >= limit:
                     return Outcome(walked, why="pace")
-                if _repeats([d.token for d in (*self.committed[-40:], *walked)] + [token]):
+                if _repeats([*self.committed[-24:], *walked, drafted]):
                     return Outcome(walked, why="loop")
             if len(walked) >= room:
                 return Outcome(walked, why="full")
@@ -209,20 +211,12 @@ class Segment:
         return len(places) == STUCK and max(places) - min(places) < STUCK_SPAN
 
     def _uncovered(self, view: View, last: int, choice: Choice) -> bool:
-        """Whether there is speech behind the last word that no word explains."""
-        if not self._guards or EB == 0 or (view.final and FB):
+        """Whether the model calls it the end while it attends to speech that no word explains."""
+        if not self._guards or view.final:
             return False
-        if EB == 1 and not (last + COVERED < choice.position < view.n_heard):
+        if not last + COVERED < choice.position < view.n_heard:
             return False
-        if EB == 2 and choice.end_logprob - choice.runner_up_logprob > EM:
-            return False
-        if EB == 3 and (
-            choice.end_logprob - choice.runner_up_logprob > EM
-            or not (last + COVERED < choice.position < view.n_heard)
-        ):
-            return False
-        end = view.n_heard - (0 if view.final else 16)
-        return sum(view.speech[last + COVERED : end]) > UNCOVERED
+        return sum(view.speech[last + COVERED : view.n_heard - SETTLED]) > UNCOVERED
 
     def _agreed(self, outcome: Outcome, view: View) -> int:
         """How many drafted tokens may be committed: whole words only."""
@@ -235,12 +229,13 @@ class Segment:
                 n += 1
         else:
             closed = len(draft) - (outcome.why == "edge")
-            while n < min(closed, len(self.draft)) and draft[n].token == self.draft[n].token:
+            while n < closed and (self._voted(n, draft[n]) or self._settled(draft[n], view)):
                 n += 1
         # A word ends where the next begins, or where the model sees an end of text.
         while 0 < n < len(draft) and not self._word_ends(draft[n].token):
             n -= 1
-        if n == len(draft) and outcome.why != "end":
+        whole = n > 0 and draft[n - 1].position < view.n_heard - SETTLED
+        if n == len(draft) and outcome.why != "end" and not whole:
             while n and not self._tokens.starts_word(draft[n - 1].token):
                 n -= 1
             n = max(0, n - 1)
@@ -251,16 +246,28 @@ class Segment:
             n -= 1
         return n
 
+    def _voted(self, n: int, drafted: Drafted) -> bool:
+        """Whether the last draft said the same here."""
+        return n < len(self.draft) and drafted.token == self.draft[n].token
+
+    def _settled(self, drafted: Drafted, view: View) -> bool:
+        """Whether one vote is enough: a sure token whose audio is old."""
+        return drafted.logprob > SURE and drafted.position < view.n_heard - OLD
+
     def _word_ends(self, following: int) -> bool:
         return self._tokens.starts_word(following) or self._tokens.is_punctuation(following)
 
 
-def _repeats(ids: Sequence[int]) -> bool:
-    """Whether the end is one n-gram over and over: four times one token, else three times."""
+def _repeats(words: Sequence[Drafted]) -> bool:
+    """Whether the end is one n-gram over and over while attention stands still.
+
+    Four times one token, else three times. People do say "no, no, no": then attention moves on.
+    """
     for n in (1, 2, 3, 4, 6, 8):
-        times = 4 if n == 1 else 3
-        if len(ids) >= n * times:
-            tail = ids[-n * times :]
-            if all(tail[i] == tail[i % n] for i in range(n, n * times)):
+        size = n * (4 if n == 1 else 3)
+        tail = words[-size:]
+        if len(tail) == size and all(tail[i].token == tail[i % n].token for i in range(n, size)):
+            moved = max(d.position for d in tail) - min(d.position for d in tail)
+            if moved < LOOP_SPAN * size:
                 return True
     return False
