@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import pty
 import sys
@@ -29,10 +30,9 @@ async def test_keys_come_one_by_one_and_the_terminal_is_left_as_it_was(
 
 
 async def test_a_pipe_is_no_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
-    with open(os.devnull) as nothing:
-        monkeypatch.setattr(sys, "stdin", nothing)
-        with pytest.raises(ConfigError, match="terminal"), keyboard():
-            pass
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(ConfigError, match="terminal"), keyboard():
+        pass
 
 
 async def test_space_and_enter_take_turns() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from processes import command, environment
 
 from textpro_stream.store import cache_root
@@ -98,6 +99,29 @@ def test_a_bad_file_does_not_stop_the_next(real, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert [e["source"] for e in only(events(done), "source.done")] == ["bad.wav", QUESTION]
     assert "photosynthesis" in done.stdout.lower()
+
+
+def test_any_rate_and_any_channels_say_the_same(real, tmp_path: Path) -> None:
+    samples, rate = soundfile.read(QUESTION, dtype="float32")
+    for name, wanted, channels in (("phone.wav", 8_000, 1), ("studio.flac", 96_000, 6)):
+        other = soxr.resample(samples, rate, wanted)
+        soundfile.write(tmp_path / name, np.repeat(other[:, None], channels, 1), wanted)
+    broken = samples.copy()
+    broken[::1000] = np.nan
+    broken[5::1000] = np.inf
+    soundfile.write(tmp_path / "nan.wav", broken, rate, subtype="FLOAT")
+    soundfile.write(tmp_path / "clipped.ogg", np.clip(samples * 30, -1, 1), rate)
+    whole = (tmp_path / "phone.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) * 9 // 10])
+    names = ("phone.wav", "studio.flac", "nan.wav", "clipped.ogg", "cut.wav")
+    done = real("stream", "--fast", "--json", "--no-reply", *names)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        said = [
+            str(e["transcript"]) for e in only(events(done), "turn.endpoint") if e["source"] == name
+        ]
+        assert "tell me" in " ".join(said).lower(), (name, said)
+    assert "Traceback" not in done.stderr
 
 
 def test_a_pipe_is_heard(real, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `textpro`; give the exit status."""
+    # Before anything imports torch; pipeline/engine.py has the measurement.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with suppress(ValueError):  # not in the main thread: whoever runs us there handles signals
         signal.signal(signal.SIGTERM, _terminate)
     try:
