@@ -61,7 +61,7 @@ def jack(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if not shutil.which("jackd"):
         pytest.skip("no jackd: apt install jackd2 libportaudio2 runs this")
     monkeypatch.setenv("JACK_DEFAULT_SERVER", SERVER)
-    options = "--no-realtime -d dummy -r 48000 -p 480 -C 1 -P 1".split()
+    options = ["--no-realtime", "-d", "dummy", "-r", "48000", "-p", "480", "-C", "1", "-P", "1"]
     server = subprocess.Popen(
         ["jackd", "-n", SERVER, *options],
         stdout=subprocess.DEVNULL,

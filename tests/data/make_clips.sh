@@ -22,7 +22,7 @@ slt question "Can you tell me what photosynthesis is?"
 slt italy "I am planning a trip to Italy next summer. \
 Which city should we visit first, and how many days should we stay there?"
 rms japan "What is the largest city in Japan?"
-rms london "Is it bigger than London?"
+rms germany "And what is the largest city in Germany?"
 slt know "I would like to know,"
 slt fastest "which animal is the fastest on land."
 slt stop "Stop, that is enough."
@@ -39,7 +39,7 @@ RATE_HZ = 16_000
 CLIPS = """
 $root/textpro_stream/assets/question.flac 0.3 question 1.5
 $here/long_question.flac 0.3 italy 1.5
-$here/two_questions.flac 0.3 japan 2.5 london 1.5
+$here/two_questions.flac 0.3 japan 2.5 germany 1.5
 $here/thinking_pause.flac 0.3 know 0.7 fastest 1.5
 $here/interruption.flac 0.1 stop 0.5
 """
