@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tiny_whisper import committed, features, ids_of, melody, pieces, silence, text_of
+from torch import Tensor
+from transformers import WhisperForConditionalGeneration
+
+from textpro_stream.config import WhisperOptions
+from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript
+from textpro_stream.whisper import Recognizer, WhisperPro
+
+CPU = torch.device("cpu")
+Audio = NDArray[np.float32]
+
+tunes = st.tuples(st.integers(0, 50), st.integers(16, 36)).map(
+    lambda drawn: np.concatenate([melody(drawn[1] / 8, drawn[0]), silence(0.5)])
+)
+cuts = st.lists(st.integers(1, 16_000), min_size=1, max_size=8)
+modest = settings(max_examples=8, deadline=None)
+few = settings(max_examples=4, deadline=None)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One committed span, comparable."""
+
+    ids: tuple[int, ...]
+    text: str
+    start: int
+    end: int
+    logprob: float
+    states: tuple[float, ...]
+
+    @classmethod
+    def of(cls, span: TokenSpan) -> Heard:
+        numbers = tuple(span.states.flatten().tolist())
+        return cls(span.ids, span.text, span.start, span.end, span.logprob, numbers)
+
+
+def run(model: WhisperPro, audio: Audio, sizes: Sequence[int] = (3200,)) -> list[Heard]:
+    """All that is committed for a clip that ends."""
+    recognizer = model.open()
+    transcripts = [t for chunk in pieces(audio, sizes) for t in recognizer.push(chunk)]
+    transcripts += recognizer.finish()
+    return [Heard.of(span) for span in committed(transcripts)]
+
+
+def offline(model: WhisperPro, audio: Audio) -> list[TokenSpan]:
+    recognizer = model.open(offline=True)
+    assert not recognizer.push(AudioChunk(audio, 0))
+    return committed(recognizer.finish())
+
+
+# ------------------------------------------------------------------- the model as its makers run it
+
+
+def generated(folder: Path, audio: Audio, n: int) -> list[int]:
+    """At most n greedy ids of transformers, without prompt and end."""
+    model = WhisperForConditionalGeneration.from_pretrained(folder).eval()
+    config, end = model.generation_config, model.config.eos_token_id
+    # A trained model says no timestamps after the token that asks for none; noise would.
+    config.suppress_tokens += range(config.no_timestamps_token_id, model.config.vocab_size)
+    spoken = {"language": "en", "task": "transcribe"} if config.is_multilingual else {}
+    ids = model.generate(features(audio), max_new_tokens=n, do_sample=False, **spoken)
+    return [token for token in ids[0].tolist() if token < end]
+
+
+@pytest.mark.parametrize("folder", ["random_folder", "multilingual_folder", "listening_folder"])
+def test_offline_is_transformers_greedy(folder: str, request: pytest.FixtureRequest) -> None:
+    path, audio = request.getfixturevalue(folder), melody(3, 1)
+    found = ids_of(offline(WhisperPro.load(path, WhisperOptions(), CPU), audio))
+    expected = generated(path, audio, 30)
+    assert len(expected) > 3
+    assert found[: len(expected)] == expected
+    if folder == "listening_folder":  # the others never end
+        assert len(found) == len(expected) < 30
+
+
+def test_offline_does_not_depend_on_the_cuts(listener: WhisperPro) -> None:
+    audio, recognizer = melody(4, 3), listener.open(offline=True)
+    for chunk in pieces(audio, [7, 5000, 1]):
+        recognizer.push(chunk)
+    assert ids_of(committed(recognizer.finish())) == ids_of(offline(listener, audio))
+
+
+def test_offline_takes_clips_longer_than_a_window(listener: WhisperPro) -> None:
+    starts = [span.start for span in offline(listener, melody(40, 8))]
+    assert starts == sorted(starts)
+    assert starts[-1] > 35 * SAMPLE_RATE
+
+
+# ------------------------------------------------------------------------------- the invariants
+
+
+def test_a_listener_commits_words_while_it_listens(listener: WhisperPro) -> None:
+    recognizer = listener.open()
+    while_listening = committed(t for c in pieces(melody(5, 0)) for t in recognizer.push(c))
+    assert len(while_listening) > 10  # or the properties below would hold for nothing
+    assert len(set(ids_of(while_listening))) > 5
+
+
+@given(audio=tunes, sizes=cuts)
+@modest
+def test_cutting_differently_changes_nothing(
+    listener: WhisperPro, audio: Audio, sizes: list[int]
+) -> None:
+    assert run(listener, audio, sizes) == run(listener, audio)
+
+
+@given(audio=tunes, sizes=cuts, commit=st.sampled_from(["agreement", "attention"]))
+@few
+def test_nor_with_other_rules(
+    listening_folder: Path, audio: Audio, sizes: list[int], commit: Literal["agreement"]
+) -> None:
+    options = WhisperOptions(block_ms=640, look_ahead_ms=0, commit=commit, guards=False)
+    model = WhisperPro.load(listening_folder, options, CPU)
+    assert run(model, audio, sizes) == run(model, audio) != []
+
+
+@given(audio=tunes, sizes=cuts, at=st.sets(st.integers(0, 40), max_size=6))
+@modest
+def test_a_preview_leaves_no_trace(
+    listener: WhisperPro, audio: Audio, sizes: list[int], at: set[int]
+) -> None:
+    recognizer, transcripts = listener.open(), list[Transcript]()
+    for i, chunk in enumerate(pieces(audio, sizes)):
+        if i in at:
+            recognizer.preview()
+        transcripts += recognizer.push(chunk)
+    preview = [Heard.of(span) for span in recognizer.preview()]
+    last = recognizer.finish()
+    assert [Heard.of(span) for span in committed(last)] == preview
+    assert [Heard.of(span) for span in committed([*transcripts, *last])] == run(listener, audio)
+
+
+@given(audio=tunes)
+@few
+def test_what_is_committed_stays(listener: WhisperPro, audio: Audio) -> None:
+    recognizer, spans, then = listener.open(), list[TokenSpan](), list[Heard]()
+    for chunk in pieces(audio):
+        for transcript in recognizer.push(chunk):
+            spans += transcript.committed
+            then += map(Heard.of, transcript.committed)
+            assert all(span.start >= spans[-1].end for span in transcript.hypothesis if spans)
+    recognizer.finish()
+    assert [Heard.of(span) for span in spans] == then
+
+
+@given(audio=tunes)
+@few
+def test_times_go_forward(listener: WhisperPro, audio: Audio) -> None:
+    end = 0
+    for span in run(listener, audio):
+        assert end <= span.start <= span.end
+        end = span.end
+
+
+@pytest.mark.xfail(strict=True, reason="the last word may end after the audio does")
+@pytest.mark.parametrize("offline", [False, True])
+def test_no_word_ends_after_the_audio(listener: WhisperPro, offline: bool) -> None:
+    for n in (520, 4000, 8000):
+        recognizer = listener.open(offline=offline)
+        recognizer.push(AudioChunk(melody(1, 10)[:n], 0))
+        assert all(span.end <= n for span in committed(recognizer.finish()))
+
+
+def test_a_late_start_moves_times_and_nothing_else(listener: WhisperPro) -> None:
+    audio, start = melody(4, 5), 123_456
+    recognizer, transcripts = listener.open(start), list[Transcript]()
+    for chunk in pieces(audio, start=start):
+        transcripts += recognizer.push(chunk)
+    transcripts += recognizer.finish()
+    moved = [(s.ids, s.start - start, s.end - start) for s in committed(transcripts)]
+    assert moved == [(h.ids, h.start, h.end) for h in run(listener, audio)]
+
+
+def test_conversations_do_not_hear_each_other(listener: WhisperPro) -> None:
+    clips = [melody(4, 6), melody(4, 7)]
+    open_ones = [listener.open() for _ in clips]
+    found: list[list[Transcript]] = [[], []]
+    for pair in zip(*map(pieces, clips), strict=True):
+        for recognizer, chunk, heard in zip(open_ones, pair, found, strict=True):
+            heard += recognizer.push(chunk)
+    for recognizer, heard in zip(open_ones, found, strict=True):
+        heard += recognizer.finish()
+    for audio, heard in zip(clips, found, strict=True):
+        assert [Heard.of(span) for span in committed(heard)] == run(listener, audio)
+
+
+# ---------------------------------------------------------------------------------- bounded
+
+
+def held_bytes(thing: object, shared: WhisperPro, seen: set[int]) -> int:
+    """Bytes of all arrays reachable from a recognizer, its shared model left out."""
+    known = {id(part) for part in (shared, shared.weights, shared.tokens, shared.vocabulary)}
+    if id(thing) in known | seen:
+        return 0
+    seen.add(id(thing))
+    if isinstance(thing, Tensor):
+        return 0 if thing is shared.filters else thing.untyped_storage().nbytes()
+    if isinstance(thing, np.ndarray):
+        return held_bytes(thing.base, shared, seen) if thing.base is not None else thing.nbytes
+    if isinstance(thing, dict):
+        return sum(held_bytes(part, shared, seen) for part in thing.values())
+    if isinstance(thing, list | tuple):
+        return sum(held_bytes(part, shared, seen) for part in thing)
+    names = [*getattr(thing, "__dict__", ()), *getattr(type(thing), "__slots__", ())]
+    return sum(held_bytes(getattr(thing, name, None), shared, seen) for name in names)
+
+
+@pytest.mark.parametrize("what", ["melody", "silence", "noise"])
+def test_a_minute_costs_no_more_per_second_than_its_beginning(
+    listening_folder: Path, what: str
+) -> None:
+    model = WhisperPro.load(listening_folder, WhisperOptions(), CPU)
+    noise = 0.02 * np.random.default_rng(0).standard_normal(60 * SAMPLE_RATE).astype(np.float32)
+    audio = {"melody": melody(60, 8), "silence": silence(60), "noise": noise}[what]
+    recognizer, sizes, works = model.open(), list[int](), list[tuple[int, ...]]()
+    for chunk in pieces(audio, [SAMPLE_RATE]):
+        recognizer.push(chunk)
+        sizes.append(held_bytes(recognizer, model, set()))
+        work = recognizer.work
+        works.append(
+            (work.positions_final, work.positions_provisional, work.decoder_passes, work.segments)
+        )
+    final, provisional, passes, segments = np.diff(np.array([(0, 0, 0, 1), *works]), axis=0).T
+    # Half a minute holds a segment's whole life, so it bounds any other half minute.
+    assert max(sizes[30:]) <= 1.25 * max(sizes[:30])
+    assert sum(passes[30:]) <= 1.5 * sum(passes[:30]) + 50
+    n_heard = 60 * 50
+    assert n_heard * 0.95 <= sum(final) <= n_heard * 2.5  # a roll hears up to 8 s again
+    assert sum(provisional) <= n_heard * 1.5
+    assert max(final + provisional) <= 12 * 50
+    assert sum(segments) <= 60 / 4
+    if what == "melody":
+        assert sum(segments) >= 3
+        assert recognizer.work.tokens_committed > 100
+
+
+@pytest.mark.parametrize("guards", [True, False])
+@pytest.mark.parametrize(("block_ms", "look_ahead_ms"), [(2400, 0), (1200, 1200), (320, 2080)])
+def test_extreme_blocks_fit_the_window(
+    listening_folder: Path, block_ms: int, look_ahead_ms: int, guards: bool
+) -> None:
+    options = WhisperOptions(block_ms=block_ms, look_ahead_ms=look_ahead_ms, guards=guards)
+    model = WhisperPro.load(listening_folder, options, CPU)
+    assert run(model, melody(33, 9), [SAMPLE_RATE])[-1].start > 20 * SAMPLE_RATE
+
+
+def test_the_smallest_block_hears_too(listening_folder: Path) -> None:
+    options = WhisperOptions(block_ms=160, look_ahead_ms=0)
+    model = WhisperPro.load(listening_folder, options, CPU)
+    assert len(run(model, melody(3, 9))) > 5
+
+
+# ------------------------------------------------------------------------------- short and bad
+
+
+@pytest.mark.parametrize("n", [0, 1, 160, 200, 201, 319, 320, 520, 4000])
+def test_the_shortest_clips(listener: WhisperPro, n: int) -> None:
+    recognizer = listener.open()
+    recognizer.push(AudioChunk(melody(1, 10)[:n], 0))
+    assert len(recognizer.preview()) < 10
+    assert len(recognizer.finish()) == 1
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="offline, under 20 ms has no maximum")
+def test_the_shortest_clips_offline(listener: WhisperPro) -> None:
+    for n in (0, 1, 319, 320):
+        assert len(offline(listener, melody(1, 10)[:n])) < 10
+
+
+def test_nothing_at_all(listener: WhisperPro) -> None:
+    assert committed(listener.open().finish()) == []
+    recognizer = listener.open()
+    assert recognizer.preview() == ()
+    assert committed(recognizer.finish()) == []
+
+
+def test_empty_chunks_change_nothing(listener: WhisperPro) -> None:
+    audio, recognizer, transcripts = melody(3, 11), listener.open(), list[Transcript]()
+    for chunk in pieces(audio):
+        transcripts += recognizer.push(AudioChunk(audio[:0], chunk.start))
+        transcripts += recognizer.push(chunk)
+    transcripts += recognizer.finish()
+    assert [Heard.of(span) for span in committed(transcripts)] == run(listener, audio)
+
+
+def test_nothing_may_follow_the_end(listener: WhisperPro) -> None:
+    recognizer = listener.open()
+    recognizer.finish()
+    with pytest.raises(RuntimeError, match="push after finish"):
+        recognizer.push(AudioChunk(silence(1), 0))
+
+
+def test_spans_carry_a_state_per_token(listener: WhisperPro) -> None:
+    recognizer: Recognizer = listener.open()
+    transcripts = [t for c in pieces(melody(4, 12)) for t in recognizer.push(c)]
+    transcripts += recognizer.finish()
+    for span in committed(transcripts):
+        assert span.states.shape == (len(span.ids), listener.d_prosody)
+        assert span.states.dtype == torch.float32
+        assert span.logprob <= 0
+    joined = ids_of(committed(transcripts))
+    assert text_of(committed(transcripts)) == listener.tokens.text(joined)
+    assert recognizer.work.tokens_committed == len(joined)
+
+
+class Busy:
+    """An observer that keeps a list."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def span(self, name: str) -> Busy:
+        self.names.append(name)
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_an_observer_hears_of_encoder_and_decoder(listener: WhisperPro) -> None:
+    busy = Busy()
+    recognizer = listener.open(observer=busy)
+    recognizer.push(AudioChunk(melody(1, 13), 0))
+    assert busy.names == ["encoder", "decoder"] * 3  # blocks of 320 ms
