@@ -25,7 +25,9 @@ class ForeignModel:
 
     def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device) -> None:
         from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # the terminal belongs to whoever started us
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, local_files_only=True, use_safetensors=True
@@ -49,7 +51,8 @@ class ForeignModel:
     @torch.inference_mode()
     def embed(self, ids: list[int]) -> Tensor:
         """Rows (n, d_model) of token ids."""
-        rows: Tensor = self._model.get_input_embeddings()(torch.tensor(ids, device=self.device))
+        index = torch.tensor(ids, dtype=torch.long).to(self.device, non_blocking=True)
+        rows: Tensor = self._model.get_input_embeddings()(index)
         return rows
 
     def open(self, capacity: int) -> ForeignSession:
@@ -85,7 +88,7 @@ class ForeignSession:
         """Keep the first `length` rows."""
         assert 0 <= length <= self.length, f"crop to {length} of {self.length}"
         if length < self.length:
-            self._cache.crop(length)
+            self._cache.crop(length - self.length)  # negative: how many to forget
             del self._rows[length:]
             self._last = None
 
@@ -117,7 +120,7 @@ class ForeignSession:
         if length == self.length and self._last is not None:
             return self._last
         again = torch.stack(self._rows[length - 1 :])
-        self._cache.crop(length - 1)
+        self._cache.crop(length - 1 - self.length)
         logits = self._model.forward(again, self._cache).float()
         self._last = logits[-1]
         return logits[0]

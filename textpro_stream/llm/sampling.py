@@ -52,7 +52,7 @@ def penalise(logits: Tensor, said: Sequence[int], penalty: float) -> Tensor:
     CTRL's rule (Keskar et al., 2019); an id counts once, however often it was said.
     """
     index = torch.tensor(sorted(set(said)), dtype=torch.long).to(logits.device, non_blocking=True)
-    scores = logits[index]
+    scores = logits.gather(0, index)
     return logits.scatter(0, index, torch.where(scores < 0, scores * penalty, scores / penalty))
 
 

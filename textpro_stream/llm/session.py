@@ -129,7 +129,7 @@ def embed(weights: LlamaWeights, ids: list[int]) -> Tensor:
     """Rows (n, d_model) of token ids, without waiting for the device."""
     device = weights.embedding.device
     index = torch.tensor(ids, dtype=torch.long).to(device, non_blocking=True)
-    return weights.embedding[index].to(weights.dtype)
+    return F.embedding(index, weights.embedding).to(weights.dtype)
 
 
 def check_room(length: int, n: int, capacity: int) -> None:
