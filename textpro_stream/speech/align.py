@@ -37,7 +37,9 @@ class Aligner:
 
     def word(self, sample: int, position: int) -> list[SpokenChunk]:
         """A word begins: at a sample of this clause, at a character of what is said."""
-        return self._up_to(sample, self._form.written(position))
+        # One sample stays behind: the last chunk is the one that ends with the text.
+        last = self._given + len(self._held) - 1
+        return self._up_to(min(sample, last), self._form.written(position))
 
     def finish(self) -> list[SpokenChunk]:
         """The clause ended; give the rest."""
@@ -46,7 +48,7 @@ class Aligner:
     def _up_to(self, mark: int, text_mark: int) -> list[SpokenChunk]:
         """Give the audio before a mark. Voices may repeat marks, and step back in numbers."""
         before, text_before = self._given, self._said
-        mark = min(max(mark, before), before + len(self._held))
+        mark = max(mark, before)
         text_mark = max(text_mark, text_before)
         chunks = []
         while self._given < mark:
