@@ -19,6 +19,8 @@ from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.evaluate.manifest import Item
 from textpro_stream.evaluate.score import TimedWord
 
+LONGEST_S = 30.1  # one window; a manifest may name no duration (0), then the audio decides
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -47,7 +49,7 @@ def transcribe_references(
         for name, entry in json.loads(kept.read_text()).items():
             words = tuple(TimedWord(word["text"], word["at_s"]) for word in entry["words"])
             known[name] = Reference(entry["text"], words)
-    missing = [item for item in items if item.id not in known]
+    missing = [item for item in items if item.id not in known and item.duration_s <= LONGEST_S]
     if missing:
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
@@ -55,7 +57,7 @@ def transcribe_references(
         processor = WhisperProcessor.from_pretrained(folder)
         for item in missing:
             audio = read(item.audio)
-            if len(audio) <= 30 * SAMPLE_RATE + SAMPLE_RATE // 10:
+            if len(audio) <= LONGEST_S * SAMPLE_RATE:
                 known[item.id] = _reference(model, processor, audio)
     if kept is not None and missing:
         kept.write_text(json.dumps({name: asdict(entry) for name, entry in known.items()}))
