@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _leave_now(TERMINATED)
     except Exception as raised:
         error: BaseException = raised
-        while isinstance(error, BaseExceptionGroup):
+        while isinstance(error, BaseExceptionGroup):  # of tasks: the first tells
             error = error.exceptions[0]
         if isinstance(error, TextproError):
             _explain(str(error))

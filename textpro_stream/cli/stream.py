@@ -44,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="WAV, FLAC, OGG or MP3 of any rate and channels; - reads raw PCM16 mono from a pipe",
     )
     parser.add_argument("--rate", metavar="HZ", type=int, default=16_000, help="of the pipe")
-    parser.add_argument("--fast", action="store_true", help="as fast as the machine can")
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="as fast as the machine can; at each endpoint the audio waits for the reply",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--no-reply", action="store_true", help="stop after the transcript")
     parser.add_argument("--no-speech", action="store_true", help="reply in text only")

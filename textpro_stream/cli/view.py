@@ -46,7 +46,7 @@ ENDINGS = {
     "complete": "the words were complete",
     "silence": "long silence",
     "end_of_audio": "the audio ended",
-    "too_long": "longest turn reached",
+    "typed": "you wrote it",
     "pushed": "key released",
     "no_words": "no words in it",
 }

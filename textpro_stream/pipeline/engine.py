@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from textpro_stream.errors import DeviceError
 from textpro_stream.pipeline.conversation import Conversation
 from textpro_stream.pipeline.device import DeviceThread
 from textpro_stream.pipeline.ear import Ear
+from textpro_stream.pipeline.failure import first
 from textpro_stream.pipeline.mind import Mind
 from textpro_stream.pipeline.outbox import Outbox
 from textpro_stream.pipeline.threads import in_thread
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
 
     from textpro_stream.llm import LanguageModel
     from textpro_stream.speech import Voice
-    from textpro_stream.store import Progress
+    from textpro_stream.store import Kind, Progress
     from textpro_stream.whisper import WhisperPro
+
+Folders = dict["Kind", Path]
 
 
 class Engine:
@@ -75,29 +79,32 @@ class Engine:
             ConfigError, WeightsError, DeviceError: one line says what to do.
         """
         settings = settings or Settings()
-        models = await in_thread(partial(_resolve, settings, replies=replies, progress=progress))
+        folders = await in_thread(
+            partial(_resolve, settings, replies=replies, speech=speech, progress=progress)
+        )
         # The heaviest import comes first and alone: two threads would only wait for each other.
         device = await in_thread(partial(torch_device, settings.device))
         import torch
 
-        thread = DeviceThread(f"device {device}", torch.inference_mode)
         try:
-            asr, llm, vad, voice = await asyncio.gather(
-                in_thread(partial(_load_asr, models["whisper"], settings, device)),
-                in_thread(partial(_load_llm, models.get("llm"), settings, device)),
-                in_thread(partial(load_vad, settings.turn, models.get("vad"))),
-                _open_voice(settings, replies and speech),
-            )
-        except BaseException:
-            thread.close()
-            raise
+            async with asyncio.TaskGroup() as tasks:
+                asr = tasks.create_task(_load_asr(folders, settings, device))
+                llm = tasks.create_task(_load_llm(folders, settings, device, asr))
+                vad = tasks.create_task(
+                    in_thread(partial(load_vad, settings.turn, folders.get("vad")))
+                )
+                voice = tasks.create_task(_open_voice(folders, settings, replies and speech))
+        except BaseException as error:
+            if voice.done() and not voice.cancelled() and not voice.exception():
+                await _close(voice.result())
+            raise first(error) from None
         return cls(
             settings,
-            asr=asr,
-            vad=vad,
-            llm=llm,
-            voice=voice,
-            device=thread,
+            asr=asr.result(),
+            vad=vad.result(),
+            llm=llm.result(),
+            voice=voice.result(),
+            device=DeviceThread(f"device {device}", torch.inference_mode),
             clock=clock or MonotonicClock(),
         )
 
@@ -145,8 +152,7 @@ class Engine:
 
     async def close(self) -> None:
         """End the voice's process and the device's thread."""
-        if self.voice is not None:
-            await self.voice.close()
+        await _close(self.voice)
         await asyncio.to_thread(self._device.close)
 
     async def __aenter__(self) -> Self:
@@ -161,7 +167,9 @@ class Engine:
         await self.close()
 
 
-def _resolve(settings: Settings, *, replies: bool, progress: Progress | None) -> dict[str, Path]:
+def _resolve(
+    settings: Settings, *, replies: bool, speech: bool, progress: Progress | None
+) -> Folders:
     """Folders of the models that this run needs, by kind."""
     from textpro_stream import store
 
@@ -170,7 +178,12 @@ def _resolve(settings: Settings, *, replies: bool, progress: Progress | None) ->
         wanted["vad"] = "silero-vad"
     if replies:
         wanted["llm"] = settings.llm.model
-    return {kind: store.resolve(name, kind, progress=progress) for kind, name in wanted.items()}
+    if replies and speech and settings.speech.engine == "piper":
+        wanted["voice"] = settings.speech.voice
+    return {
+        kind: Path(name) if Path(name).is_file() else store.resolve(name, kind, progress=progress)
+        for kind, name in wanted.items()
+    }
 
 
 def torch_device(options: DeviceOptions) -> torch.device:
@@ -219,25 +232,41 @@ def physical_cores() -> int:
     return len(cores)
 
 
-def _load_asr(folder: Path, settings: Settings, device: torch.device) -> WhisperPro:
+async def _load_asr(folders: Folders, settings: Settings, device: torch.device) -> WhisperPro:
     from textpro_stream.whisper import WhisperPro
 
-    return WhisperPro.load(folder, settings.whisper, device)
+    folder = folders["whisper"]
+    return await in_thread(partial(WhisperPro.load, folder, settings.whisper, device))
 
 
-def _load_llm(
-    folder: Path | None, settings: Settings, device: torch.device
+async def _load_llm(
+    folders: Folders,
+    settings: Settings,
+    device: torch.device,
+    asr: asyncio.Task[WhisperPro],
 ) -> LanguageModel | None:
-    if folder is None:
+    if "llm" not in folders:
         return None
     from textpro_stream.llm import LanguageModel
 
-    return LanguageModel.load(folder, settings.llm, device)
+    folder, d_prosody = folders["llm"], None
+    if settings.llm.projector or (folder / "textpro_config.json").is_file():
+        d_prosody = (await asr).d_prosody  # a projector has to fit the recognizer
+    load = partial(LanguageModel.load, folder, settings.llm, device, d_prosody=d_prosody)
+    return await in_thread(load)
 
 
-async def _open_voice(settings: Settings, wanted: bool) -> Voice | None:
+async def _open_voice(folders: Folders, settings: Settings, wanted: bool) -> Voice | None:
     if not wanted or settings.speech.engine == "none":
         return None
     from textpro_stream.speech import open_voice
 
-    return await open_voice(settings.speech)
+    options = settings.speech
+    if "voice" in folders:
+        options = replace(options, voice=str(folders["voice"]))
+    return await open_voice(options)
+
+
+async def _close(voice: Voice | None) -> None:
+    if voice is not None:
+        await voice.close()

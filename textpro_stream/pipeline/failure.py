@@ -5,14 +5,17 @@ from __future__ import annotations
 from textpro_stream.errors import StageError, TextproError
 
 
-def cause(error: BaseException | None) -> TextproError:
-    """The first real failure among those of a group of tasks, in one line.
-
-    Args:
-        error: an exception or a (nested) group of them.
-    """
+def first(error: BaseException) -> BaseException:
+    """The first real failure in a (nested) group of them."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    return error
+
+
+def cause(error: BaseException | None) -> TextproError:
+    """The same as an error with one line for a person."""
+    if error is not None:
+        error = first(error)
     if isinstance(error, TextproError):
         return error
     text = " ".join(str(error).split())
