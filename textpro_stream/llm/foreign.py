@@ -27,7 +27,8 @@ class ForeignModel:
         from transformers import AutoModelForCausalLM
         from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()  # the terminal belongs to whoever started us
+        # The terminal belongs to whoever started us. (The function has no annotations.)
+        disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, local_files_only=True, use_safetensors=True

@@ -247,7 +247,7 @@ def _fusion(
             f"{where}: the projector takes states of width {projector.d_prosody}, Whisper's are"
             f" {d_prosody} wide; use the Whisper model that it was trained with"
         )
-    spec = fusion_spec(told, chat, where) if told else FusionSpec("interleave")
+    spec = fusion_spec(told or {}, chat, where, released=where.is_dir() and told is not None)
     if options.fusion != "auto":
         spec = replace(spec, kind=options.fusion)
     return spec, projector

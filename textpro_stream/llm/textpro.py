@@ -62,13 +62,17 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
         raise WeightsError(f"{path}: not readable as a JSON object ({error})") from error
 
 
-def fusion_spec(settings: Mapping[str, Any], chat: Chat, where: Path) -> FusionSpec:
+def fusion_spec(
+    settings: Mapping[str, Any], chat: Chat, where: Path, *, released: bool
+) -> FusionSpec:
     """Read the arrangement of rows from a checkpoint's settings.
 
     Args:
         settings: of `textpro_config.json` or a projector file's metadata.
         chat: the tokenizer that has to know the marker.
         where: named in refusals.
+        released: a whole TextPro checkpoint, whose tokenizer has the marker. A projector file may
+            belong to any LLM, and needs a marker only where it names one or keeps its row.
 
     Raises:
         WeightsError: an unknown fusion, a marker that is not in the tokenizer or has another id.
@@ -83,11 +87,12 @@ def fusion_spec(settings: Mapping[str, Any], chat: Chat, where: Path) -> FusionS
     mode = str(told.get("marker_mode", "replace"))
     if mode not in _MODES:
         raise WeightsError(f"{where}: marker_mode {mode!r}; known: {', '.join(_MODES)}")
+    needed = released or "marker" in told or mode != "replace"
     return FusionSpec(
         kind=_KINDS[word],
         group=_group(told.get("group", 5), where),
         groups_before=int(told.get("groups_before", 1)),
-        marker=_marker(told, chat, where),
+        marker=_marker(told, chat, where) if needed else None,
         marker_mode=_MODES[mode],
     )
 
