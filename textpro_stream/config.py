@@ -58,7 +58,7 @@ class TurnOptions:
     # Measured in docs/notes/0001-voice-activity.md.
     vad: Literal["silero", "webrtc"] = "silero"
     threshold: float = 0.5  # speech probability that counts as voice
-    # Voice needed to open a turn. "Two." holds 250 ms of it; at 160, noise opens half as many turns
+    # Voice needed to open a turn. "Two" holds 250 ms of it; at 160, noise opens half as many turns
     # as at 96, and nothing is late, because the pre-roll holds what came before.
     start_ms: int = 160
     # Audio from before the voice that is heard too: above the p95 by which the detector is late at

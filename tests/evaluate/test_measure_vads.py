@@ -47,6 +47,15 @@ def test_a_perfect_detector() -> None:
     assert row.onset_ms == (100, 100)
     assert row.early_ms == row.stop_ms == (0, 0)
     assert (row.clipped, row.unheard, row.cut_short, row.cut_long) == (0, 0, 0, 0)
+    assert row.opened_by_noise == 0
+
+
+def test_a_turn_that_noise_opened_gives_no_times() -> None:
+    speech = clip((False, 2000), (True, 500), (False, 2000))
+    noisy = (speech, listening((0, 300), (1, 200), (0, 1500), (1, 500), (0, 2000)))
+    row = speech_row(OPTIONS, "0 dB", 0.0, [noisy])
+    assert row.opened_by_noise == 1
+    assert np.isnan(row.onset_ms[0])
 
 
 def test_late_deaf_and_hasty_turns_are_counted() -> None:
@@ -72,6 +81,12 @@ def test_openings_are_per_minute() -> None:
     assert row.openings_per_minute == pytest.approx(20)
     assert row.minutes == pytest.approx(0.2)
     assert row.voiced == pytest.approx(200 / 3000)
+    assert row.ducks_per_minute == pytest.approx(20)  # 200 ms of voice are not yet a barge-in
+    assert row.stops_per_minute == 0
+    shout = listening((0, 1000), (1, 700), (0, 1300))  # long enough for two replies, and a third
+    row = noise_row(OPTIONS, "noise", [(48_000, shout)])
+    assert row.stops_per_minute == pytest.approx(40)
+    assert row.ducks_per_minute == pytest.approx(60)
 
 
 def test_area_counts_ties_half() -> None:

@@ -8,14 +8,17 @@ their corpus cut them: real talk pauses more, and knows better when it is done.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textpro_stream.config import TurnOptions
+from textpro_stream import store
+from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import (
     FRAME,
     SAMPLE_RATE,
@@ -29,8 +32,10 @@ from textpro_stream.evaluate.manifest import read_manifest
 from textpro_stream.evaluate.mix import read_audio, surround
 from textpro_stream.turn.completeness import p_end_of_turn
 from textpro_stream.turn.endpoint import P_REQUIRED, Endpointer
-from textpro_stream.turn.vad import VadModel
-from textpro_stream.whisper import Recognizer, WhisperPro
+from textpro_stream.turn.vad import VadModel, load_vad
+
+if TYPE_CHECKING:
+    from textpro_stream.whisper import Recognizer, WhisperPro
 
 _NEVER_MS = 10**9  # a silence that no clip has: pauses are watched to their end
 _LONGEST = 60 * SAMPLE_RATE  # samples of a clip that are used
@@ -78,6 +83,27 @@ class PauseTable:
         for short, long in ((400, 1200), (500, 1000), (500, 1500), (600, 1500)):
             cut, wait = self.policy(short, long)
             yield f"| {short} to {long} | {cut} | {wait:.0f} | {self.policy(wait, wait)[0]} |"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `textpro eval pauses` takes."""
+    parser.add_argument("manifest", type=Path, help="JSONL list of clips with speech")
+    parser.add_argument("--kinds", default="", help="only these kinds, e.g. command,question")
+    parser.add_argument("--limit", type=int, default=0, help="use so many clips; 0 uses all")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Print the tables."""
+    from textpro_stream.pipeline.engine import torch_device
+    from textpro_stream.whisper import WhisperPro
+
+    device = torch_device(settings.device)
+    folder = store.resolve(settings.whisper.model, "whisper")
+    whisper = WhisperPro.load(folder, settings.whisper, device)
+    vad = load_vad(settings.turn, store.resolve("silero-vad", "vad"))
+    kinds = frozenset(filter(None, args.kinds.split(",")))
+    print(measure_pauses(args.manifest, whisper, vad, settings.turn, kinds, args.limit))
+    return 0
 
 
 def measure_pauses(

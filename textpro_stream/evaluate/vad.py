@@ -7,6 +7,7 @@ Note 0001 holds a table and what was concluded from it.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from textpro_stream.config import TurnOptions
+from textpro_stream import store
+from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import (
     FRAME,
     SAMPLE_RATE,
@@ -27,6 +29,7 @@ from textpro_stream.contracts import (
 )
 from textpro_stream.evaluate.manifest import Item, read_manifest
 from textpro_stream.evaluate.mix import HOP, mix, read_audio, runs, speech_mask, surround
+from textpro_stream.turn.barge_in import BargeIn, BargeInSignal
 from textpro_stream.turn.endpoint import Endpointer
 from textpro_stream.turn.vad import VadModel, load_vad
 from textpro_stream.turn.voice import VoiceTrack
@@ -97,6 +100,7 @@ class VadRow:
     stop_ms: tuple[float, float]  # where it says speech ended, against the last speech
     clipped: float  # share of clips whose first speech lies before the pre-roll
     unheard: int  # clips in which no turn opened
+    opened_by_noise: float  # share of clips with a turn before the first speech; no times of these
     cut_short: float  # share of clips ended before their last speech if every pause is complete
     cut_long: float  # likewise if none is
     cpu: float  # CPU seconds per audio second
@@ -111,6 +115,8 @@ class NoiseRow:
     minutes: float
     voiced: float  # share of frames with voice
     openings_per_minute: float
+    ducks_per_minute: float  # if a reply played all the time: lowered, and
+    stops_per_minute: float  # stopped, each time to begin anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,20 @@ class VadTable:
 
     def __str__(self) -> str:
         return "\n".join([*_speech_lines(self.speech), "", *_noise_lines(self.noise)])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `textpro eval vad` takes."""
+    parser.add_argument("manifest", type=Path, help="JSONL list of clips with speech")
+    parser.add_argument("noise", type=Path, help="JSONL list of clips without")
+    parser.add_argument("--limit", type=int, default=0, help="use so many clips; 0 uses all")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Print the table."""
+    silero = store.resolve("silero-vad", "vad")
+    print(measure_vads(args.manifest, args.noise, silero, settings.turn, args.limit))
+    return 0
 
 
 def measure_vads(
@@ -205,6 +225,18 @@ def turns(
     return signals
 
 
+def barge_ins(listening: Listening, options: TurnOptions, n_samples: int) -> list[BargeInSignal]:
+    """What barge-in says of a clip that plays over one reply after another."""
+    _, probability = voiced_hops(listening, options.threshold, n_samples // HOP)
+    machine, said = BargeIn(options), list[BargeInSignal]()
+    for voice in probability[:: FRAME // HOP]:
+        if signal := machine.push(float(voice), replying=True):
+            said.append(signal)
+        if signal == "stop":
+            machine.push(0.0, replying=False)
+    return said
+
+
 def voiced_hops(
     listening: Listening, threshold: float, n_hops: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -224,7 +256,7 @@ def speech_row(
     """Sum up what a detector said of clips with speech."""
     truth, voice, probability = [], [], []
     onset, early, stop = [], [], []
-    unheard, cut_short, cut_long, clipped = 0, 0, 0, 0
+    unheard, noisy, cut_short, cut_long, clipped = 0, 0, 0, 0, 0
     preroll = samples_of_ms(options.preroll_ms)
     for clip, listening in heard:
         voiced, p = voiced_hops(listening, options.threshold, len(clip.speaking))
@@ -238,9 +270,9 @@ def speech_row(
         cut_long += _cuts(patient, clip)
         cut_short += _cuts(hasty, clip)
         opened = [s for s in patient if s.kind == "speech_started"]
-        inside = [s for s in opened if s.at > clip.first]
-        if len(inside) < len(opened):
-            continue  # noise opened the turn: it says nothing of the delay
+        if any(s.at <= clip.first for s in opened):
+            noisy += 1
+            continue
         if not opened or opened[0].speech > clip.last:
             unheard += 1
             continue
@@ -264,6 +296,7 @@ def speech_row(
         stop_ms=_spread_ms(stop),
         clipped=clipped / max(1, len(early)),
         unheard=unheard,
+        opened_by_noise=noisy / len(heard),
         cut_short=cut_short / len(heard),
         cut_long=cut_long / len(heard),
         cpu=cpu,
@@ -272,14 +305,18 @@ def speech_row(
 
 def noise_row(options: TurnOptions, kind: str, heard: Sequence[tuple[int, Listening]]) -> NoiseRow:
     """Sum up what a detector said of clips without speech; `heard` has their samples."""
-    openings, voiced = 0, []
+    openings, ducks, stops, voiced = 0, 0, 0, []
     for n, listening in heard:
+        barged = barge_ins(listening, options, n)
+        ducks += barged.count("duck")
+        stops += barged.count("stop")
         signals = turns(listening, options, n, None)
         openings += sum(signal.kind == "speech_started" for signal in signals)
         voiced.append(voiced_hops(listening, options.threshold, n // HOP)[0])
     minutes = sum(n for n, _ in heard) / SAMPLE_RATE / 60
     share = float(np.concatenate(voiced).mean())
-    return NoiseRow(options.vad, kind, minutes, share, openings / minutes)
+    per_minute = [count / minutes for count in (openings, ducks, stops)]
+    return NoiseRow(options.vad, kind, minutes, share, *per_minute)
 
 
 def area_under_curve(score: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
@@ -315,23 +352,28 @@ def _spread_ms(samples: Sequence[int]) -> tuple[float, float]:
 def _speech_lines(rows: Sequence[VadRow]) -> Iterator[str]:
     yield (
         "| detector | SNR | miss % | false alarm % | F1 | AUC | opened, ms | begins, ms"
-        " | ends, ms | clipped % | unheard | cut short % | cut long % | CPU s/s |"
+        " | ends, ms | by noise % | clipped % | unheard | cut short % | cut long % | CPU s/s |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---" * 15 + "|"
     for r in rows:
         times = " | ".join(f"{m:.0f} / {p:.0f}" for m, p in (r.onset_ms, r.early_ms, r.stop_ms))
         yield (
             f"| {r.vad} | {r.condition} | {100 * r.miss:.1f} | {100 * r.false_alarm:.1f}"
-            f" | {r.f1:.3f} | {r.auc:.3f} | {times} | {100 * r.clipped:.1f} | {r.unheard}"
+            f" | {r.f1:.3f} | {r.auc:.3f} | {times}"
+            f" | {100 * r.opened_by_noise:.1f} | {100 * r.clipped:.1f} | {r.unheard}"
             f" | {100 * r.cut_short:.1f} | {100 * r.cut_long:.1f} | {r.cpu:.4f} |"
         )
 
 
 def _noise_lines(rows: Sequence[NoiseRow]) -> Iterator[str]:
-    yield "| detector | without speech | minutes | voiced % | turns opened a minute |"
-    yield "|---|---|---|---|---|"
+    yield (
+        "| detector | without speech | minutes | voiced % | turns opened a minute"
+        " | replies ducked | stopped |"
+    )
+    yield "|---" * 7 + "|"
     for r in rows:
         yield (
             f"| {r.vad} | {r.kind} | {r.minutes:.1f} | {100 * r.voiced:.1f}"
-            f" | {r.openings_per_minute:.1f} |"
+            f" | {r.openings_per_minute:.1f} | {r.ducks_per_minute:.1f}"
+            f" | {r.stops_per_minute:.1f} |"
         )

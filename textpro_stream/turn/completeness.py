@@ -14,9 +14,9 @@ from __future__ import annotations
 import re
 
 _FINISHED = 0.55  # full stop, question or exclamation mark
-_BARE = 0.35  # no mark at all
-_COMMA = 0.15
-_OPEN = 0.1  # a word that wants another, or a dash
+_BARE = 0.25  # no mark at all
+_COMMA = 0.1
+_OPEN = 0.05  # a word that wants another, or a dash
 
 # A speaker goes on after these, whatever mark the recognizer puts behind them.
 _OPEN_WORDS = frozenset(
