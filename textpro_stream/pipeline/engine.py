@@ -82,18 +82,16 @@ class Engine:
         folders = await in_thread(
             partial(_resolve, settings, replies=replies, speech=speech, progress=progress)
         )
-        # The heaviest import comes first and alone: two threads would only wait for each other.
-        device = await in_thread(partial(torch_device, settings.device))
-        import torch
-
         try:
             async with asyncio.TaskGroup() as tasks:
+                # The voice is a process of its own, so it starts while we import torch.
+                voice = tasks.create_task(_open_voice(folders, settings, replies and speech))
+                device = tasks.create_task(in_thread(partial(torch_device, settings.device)))
                 asr = tasks.create_task(_load_asr(folders, settings, device))
                 llm = tasks.create_task(_load_llm(folders, settings, device, asr))
                 vad = tasks.create_task(
                     in_thread(partial(load_vad, settings.turn, folders.get("vad")))
                 )
-                voice = tasks.create_task(_open_voice(folders, settings, replies and speech))
         except BaseException as error:
             if voice.done() and not voice.cancelled() and not voice.exception():
                 await _close(voice.result())
@@ -104,7 +102,7 @@ class Engine:
             vad=vad.result(),
             llm=llm.result(),
             voice=voice.result(),
-            device=DeviceThread(f"device {device}", torch.inference_mode),
+            device=_device_thread(device.result()),
             clock=clock or MonotonicClock(),
         )
 
@@ -232,27 +230,37 @@ def physical_cores() -> int:
     return len(cores)
 
 
-async def _load_asr(folders: Folders, settings: Settings, device: torch.device) -> WhisperPro:
+def _device_thread(device: torch.device) -> DeviceThread:
+    import torch
+
+    return DeviceThread(f"device {device}", torch.inference_mode)
+
+
+async def _load_asr(
+    folders: Folders, settings: Settings, device: asyncio.Task[torch.device]
+) -> WhisperPro:
+    where = await device  # imports torch: two threads doing so would wait for each other
     from textpro_stream.whisper import WhisperPro
 
     folder = folders["whisper"]
-    return await in_thread(partial(WhisperPro.load, folder, settings.whisper, device))
+    return await in_thread(partial(WhisperPro.load, folder, settings.whisper, where))
 
 
 async def _load_llm(
     folders: Folders,
     settings: Settings,
-    device: torch.device,
+    device: asyncio.Task[torch.device],
     asr: asyncio.Task[WhisperPro],
 ) -> LanguageModel | None:
     if "llm" not in folders:
         return None
+    where = await device
     from textpro_stream.llm import LanguageModel
 
     folder, d_prosody = folders["llm"], None
     if settings.llm.projector or (folder / "textpro_config.json").is_file():
         d_prosody = (await asr).d_prosody  # a projector has to fit the recognizer
-    load = partial(LanguageModel.load, folder, settings.llm, device, d_prosody=d_prosody)
+    load = partial(LanguageModel.load, folder, settings.llm, where, d_prosody=d_prosody)
     return await in_thread(load)
 
 
