@@ -49,6 +49,7 @@ SILENCE = 10 * SAMPLE_RATE  # added at the end: after 2 s of it some clips loop,
 LEAD = 8  # positions before the attended one at which a token begins
 LAG = 6  # positions behind it at which a token ends when nothing follows at once
 LOUD = 2.2  # log10 units below the loudest bin at which a position still counts as speech
+FAINT = 4.0  # the same for the last sounds of a word
 FLOOR = 0.0  # least maximum of the log-mel, so that silence at the start is not scaled up
 
 
@@ -225,11 +226,11 @@ class Recognizer:
             states = encoder.step(encoder.stem(mel, first, n), n_final)
         self.work.positions_final += n_final
         self.work.positions_provisional += n - n_final
-        speech = (loudness.view(-1, 2).amax(1) > self._maximum - LOUD).tolist()
+        level = loudness.view(-1, 2).amax(1) - self._maximum
         with self._observer.span("decoder"):
             decoder.hear(states, first)
             passes = decoder.passes
-            view = View(n_heard, speech, final)
+            view = View(n_heard, (level > -LOUD).tolist(), (level > -FAINT).tolist(), final)
             outcome = segment.peek(view) if peek else segment.look(view)
         self.work.decoder_passes += decoder.passes - passes
         return outcome

@@ -26,9 +26,11 @@ SETTLED = 16  # positions behind the end at which AlignAtt lets go of a token
 BACK = 25  # positions: attention that jumps back this far is repeating itself
 TOKENS_PER_SECOND = 8  # fast speech has 4 to 5
 UNCOVERED = 25  # positions of speech without a word that forbid an end of text: 0.5 s
+TAIL = 8  # positions behind a word's attended one that may be its own end: 0.16 s
 COVERED = 12  # positions behind a word's attended one that still belong to it
 PAUSE = 40  # positions of silence after which trailing punctuation may go: 0.8 s
 NO_SPEECH = 0.6  # probability above which an utterance begins only with confident words
+SPEECH = 0.3  # probability of no-speech below which it is speech, however unclear
 UNSURE = -1.2  # mean logprob below which an utterance has not begun
 DOUBTFUL = -0.9  # the same, where no-speech is probable
 LOST = 1  # words in a row that attend backwards before the walk counts as lost
@@ -56,6 +58,7 @@ class View:
 
     n_heard: int  # positions backed by audio rather than by added silence
     speech: Sequence[bool]  # per position: loud enough to be speech
+    sound: Sequence[bool]  # per position: loud enough to be the faint end of it
     final: bool  # no more audio will come
 
 
@@ -130,7 +133,7 @@ class Segment:
             silent = math.exp(choices[0].no_speech)
             choices, states = choices[base:], states[base:]
         outcome = self._walk(view, choices, states)
-        self.muted = at_start and self._guards and self._no_speech(silent, outcome)
+        self.muted = at_start and self._guards and self._no_speech(silent, outcome, view)
         if self.muted:  # kept to be compared with the next draft, not to be shown
             return Outcome([] if view.final else outcome.draft, why="no_speech")
         outcome.n_agreed = self._agreed(outcome, view)
@@ -145,7 +148,7 @@ class Segment:
         return new
 
     @staticmethod
-    def _no_speech(silent: float, outcome: Outcome) -> bool:
+    def _no_speech(silent: float, outcome: Outcome, view: View) -> bool:
         """Whether the first words of an utterance are noise put into words.
 
         No single figure tells: the model's own no-speech probability is above 0.6 on some speech
@@ -156,6 +159,8 @@ class Segment:
             return False
         sure = sum(d.logprob for d in draft) / len(draft)
         circular = outcome.why in ("loop", "stuck", "pace")
+        if view.final and silent < SPEECH:  # unsure words for what is surely speech, and the last
+            return False
         return sure < UNSURE or (silent > NO_SPEECH and (sure < DOUBTFUL or circular))
 
     def _walk(self, view: View, choices: list[Choice], states: Tensor) -> Outcome:
@@ -174,6 +179,8 @@ class Segment:
                 token, logprob = choice.runner_up, choice.runner_up_logprob
             if token == self._tokens.end:
                 return Outcome(walked, why="end")
+            if self._guards and self._silent(view, last) and self._tokens.starts_word(token):
+                return Outcome(walked, why="silence")
             mark = self._tokens.is_punctuation(token)
             back = choice.position < last - BACK and self._tokens.starts_word(token)
             position = last if mark or choice.position < last - BACK else choice.position
@@ -210,6 +217,10 @@ class Segment:
         places = [d.position for d in said[-STUCK:]]
         return len(places) == STUCK and max(places) - min(places) < STUCK_SPAN
 
+    def _silent(self, view: View, last: int) -> bool:
+        """Whether nothing loud follows the last word: then no word follows either."""
+        return last > 0 and not any(view.sound[last + TAIL :])
+
     def _uncovered(self, view: View, last: int, choice: Choice) -> bool:
         """Whether the model calls it the end while it attends to speech that no word explains."""
         if not self._guards or view.final:
@@ -235,7 +246,7 @@ class Segment:
         while 0 < n < len(draft) and not self._word_ends(draft[n].token):
             n -= 1
         whole = n > 0 and draft[n - 1].position < view.n_heard - SETTLED
-        if n == len(draft) and outcome.why != "end" and not whole:
+        if n == len(draft) and outcome.why not in ("end", "silence") and not whole:
             while n and not self._tokens.starts_word(draft[n - 1].token):
                 n -= 1
             n = max(0, n - 1)
