@@ -50,21 +50,22 @@ class Chat:
             raise WeightsError(
                 f"{folder}: no tokenizer.json; save the tokenizer in its fast form", folder=folder
             )
-        content = path.read_text(encoding="utf-8")
         try:
-            self._marked = Tokenizer.from_str(content)
-            plain = json.loads(content) | {"added_tokens": [], "post_processor": None}
-            self._plain = Tokenizer.from_str(json.dumps(plain))
+            self._marked = Tokenizer.from_file(str(path))
+            content = _json(path)
+            self._added = {token["id"] for token in content.get("added_tokens", ())}
+            plain = content | {"added_tokens": [], "post_processor": None}
+            self._plain = Tokenizer.from_str(json.dumps(plain, ensure_ascii=False))
         except Exception as error:  # the library raises bare Exception
             raise WeightsError(f"{path}: not a tokenizer ({error})", folder=folder) from error
         self._config = _json(folder / "tokenizer_config.json")
         self._template = self._compile(self._read_template())
-        self._added = {t["id"] for t in json.loads(content).get("added_tokens", ())}
+        self._n_ids = 1 + max(self._marked.get_vocab().values())
 
     @property
     def n_ids(self) -> int:
         """Ids that the tokenizer can produce, counted with gaps."""
-        return max(self._marked.get_vocab().values()) + 1
+        return self._n_ids
 
     def token_id(self, token: str) -> int | None:
         """The id of an added or ordinary token."""
