@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from textpro_stream.llm.linear import Int8Linear, Vocabulary
+from textpro_stream.linear import Int8Linear, Vocabulary
 from textpro_stream.llm.rotation import Rotation
 
 RANDOM = torch.Generator().manual_seed(1)
@@ -41,7 +41,7 @@ def test_rows_of_zeros_stay_zeros() -> None:
 def test_the_vocabularys_winner_is_exact() -> None:
     weight = torch.randn(500, 32, generator=RANDOM)
     hidden = torch.randn(32, generator=RANDOM)
-    rough, exact = Vocabulary(weight, int8=True)(hidden), weight @ hidden
+    rough, exact = Vocabulary(weight, int8=True)(hidden[None])[0], weight @ hidden
     assert int(rough.argmax()) == int(exact.argmax())
     torch.testing.assert_close(rough.max(), exact.max())
     assert relative_error(rough, exact) < 0.02

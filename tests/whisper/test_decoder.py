@@ -9,8 +9,8 @@ from tiny_whisper import features, melody
 from torch import Tensor
 from transformers import WhisperForConditionalGeneration
 
+from textpro_stream.linear import Vocabulary
 from textpro_stream.whisper.decoder import DecoderState
-from textpro_stream.whisper.linear import Vocabulary
 from textpro_stream.whisper.tokens import Tokens
 from textpro_stream.whisper.weights import load_weights
 

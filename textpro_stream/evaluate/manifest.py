@@ -55,7 +55,9 @@ def read_manifest(path: Path, kinds: frozenset[str] = frozenset(), limit: int = 
         if not kinds or item.kind in kinds:
             items.append(item)
     if not items:
-        raise ConfigError(f"manifest {path}: no items" + (f" of kind {sorted(kinds)}" * bool(kinds)))
+        raise ConfigError(
+            f"manifest {path}: no items" + (f" of kind {sorted(kinds)}" * bool(kinds))
+        )
     if 0 < limit < len(items):
         items = [items[i * len(items) // limit] for i in range(limit)]
     return items

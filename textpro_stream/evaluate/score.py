@@ -52,9 +52,7 @@ def errors(reference: str, hypothesis: str) -> Errors:
     if not expected:
         return Errors(insertions=len(found.split()))
     result = jiwer.process_words(expected, found)
-    return Errors(
-        result.substitutions, result.deletions, result.insertions, len(expected.split())
-    )
+    return Errors(result.substitutions, result.deletions, result.insertions, len(expected.split()))
 
 
 @dataclass(frozen=True, slots=True)

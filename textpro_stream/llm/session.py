@@ -75,7 +75,7 @@ class KvSession:
     def logits_at(self, length: int) -> Tensor:
         """What `logits` would give after `crop(length)`, without cropping."""
         assert 0 < length <= self._length, f"no row {length} of {self._length}"
-        return self._weights.vocabulary(self._hidden[length - 1])
+        return self._weights.vocabulary(self._hidden[length - 1 : length])[0]
 
     def _forward(self, x: Tensor) -> None:
         """Run x (n, d_model) through the layers, writing behind the rows held."""

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from textpro_stream.errors import WeightsError
-from textpro_stream.llm.linear import Linear, Vocabulary, linear
+from textpro_stream.linear import Linear, Vocabulary, linear
 from textpro_stream.llm.rotation import Rotation
 
 LEAN_TYPES = ("llama", "qwen2", "mistral")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textpro_stream.whisper.linear import Vocabulary
+from textpro_stream.linear import Vocabulary
 from textpro_stream.whisper.tokens import Tokens
 from textpro_stream.whisper.weights import WhisperWeights
 

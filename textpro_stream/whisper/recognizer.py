@@ -29,9 +29,9 @@ from textpro_stream.contracts import (
     samples_of_ms,
 )
 from textpro_stream.errors import ConfigError
+from textpro_stream.linear import Vocabulary
 from textpro_stream.whisper.decoder import DecoderState
 from textpro_stream.whisper.encoder import EncoderState
-from textpro_stream.whisper.linear import Vocabulary
 from textpro_stream.whisper.mel import MelStream, mel_filters, normalise
 from textpro_stream.whisper.segment import Drafted, Outcome, Segment, View
 from textpro_stream.whisper.tokens import Tokens
@@ -44,6 +44,7 @@ ROLL_SOFT = 600  # positions after which a pause ends the segment: 12 s
 ROLL_HARD = 1100  # positions after which any word boundary does: 22 s
 ROLL_REACH = 400  # positions that a new segment may reach back: bounds the work of a roll
 CARRIED = 100  # positions of audio that the next segment hears again, words forced: 2 s
+FORGOTTEN = 150  # positions without a word after which none need be heard again: 3 s
 WARM = 94  # positions heard before the first becomes final: early ones see too little else
 SILENCE = 10 * SAMPLE_RATE  # added at the end: after 2 s of it some clips loop, after 10 s none
 LEAD = 8  # positions before the attended one at which a token begins
@@ -261,7 +262,7 @@ class Recognizer:
     def _decode_offline(self) -> list[Drafted]:
         """Whole windows of 30 s, each from its own start, as openai-whisper pads them."""
         audio = np.concatenate(self._pending) if self._pending else np.zeros(0, np.float32)
-        if not len(audio):
+        if len(audio) < POSITION_HOP:
             return []
         window = WINDOW * POSITION_HOP
         padded = np.concatenate([audio, np.zeros(window, np.float32)])
@@ -295,9 +296,13 @@ class Recognizer:
             return
         if length < ROLL_SOFT:
             return
+        gap = available - segment.last_position  # nothing was said in it
+        if not segment.draft and gap > FORGOTTEN:
+            self._begin(self._origin + max(0, available - self._look_ahead - 25), ())
+            return
         if not segment.committed:
-            if length > ROLL_HARD or not segment.draft:
-                self._begin(self._origin + max(0, available - self._look_ahead - 25), [])
+            if length > ROLL_HARD:
+                self._begin(self._origin + max(0, available - self._look_ahead - 25), ())
             return
         last = segment.committed[-1]
         gap = available - last.position
@@ -337,6 +342,7 @@ class Recognizer:
         """Tokens as spans of whole characters with times that never go back."""
         sizes = self._model.tokens.whole_characters([d.token for d in drafted])
         spans: list[TokenSpan] = []
+        heard = self._start + self._samples + self._n_pending  # no word ends after the audio
         at = 0
         for size in sizes:
             run = drafted[at : at + size]
@@ -347,7 +353,8 @@ class Recognizer:
             if following is not None:
                 end = min(end, self._sample(following))
             begin = max(self._end, first)
-            end = max(begin, end)
+            end = min(max(begin, end), heard)
+            begin = min(begin, end)
             self._end = end
             spans.append(
                 TokenSpan(

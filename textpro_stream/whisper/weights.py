@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from textpro_stream.errors import WeightsError
-from textpro_stream.whisper.linear import Linear, linear
+from textpro_stream.linear import Linear, linear
 
 log = logging.getLogger(__name__)
 

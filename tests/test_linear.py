@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from textpro_stream.whisper.linear import Vocabulary, linear
+from textpro_stream.linear import Vocabulary, linear
 
 
 def test_int8_is_close_to_float() -> None:

@@ -1,7 +1,7 @@
-"""Matrix products of the LLM behind one door: floating point, or int8 weights on the CPU.
+"""Matrix products of both models behind one door: floating point, or int8 weights on the CPU.
 
-Figures (one thread of a Zen 5, SmolLM2-135M): decoding one token moves 106 MB of int8 layers
-instead of 425 MB of float32, and the vocabulary costs 0.8 ms instead of 7.6.
+Figures (one thread of a Zen 5): decoding one token of SmolLM2-135M moves 106 MB of int8 layers
+instead of 425 MB of float32, and its vocabulary costs 0.8 ms instead of 7.6.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Int8Linear:
 
 
 class Vocabulary:
-    """One hidden state to logits over the vocabulary.
+    """Hidden states to logits over the vocabulary.
 
     Where the product is int8, the best `RESCORED` rows are computed again in float32, so that
     the greedy winner is the float32 winner unless it was not among them.
@@ -76,9 +76,12 @@ class Vocabulary:
         self._product = linear(weight, int8=int8)
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Logits, float32, shape (n_vocabulary,), of hidden (d_model,)."""
-        logits = self._product(hidden[None])[0].float()
+        """Logits, float32, shape (n, n_vocabulary), of hidden (n, d_model)."""
         if self._int8:
-            best = logits.topk(min(self.RESCORED, len(logits))).indices
-            logits[best] = self._weight[best].float() @ hidden
+            hidden = hidden.float()  # whatever the layers in front of it compute in
+        logits = self._product(hidden).float()
+        if self._int8:
+            best = logits.topk(min(self.RESCORED, logits.shape[-1]), dim=-1).indices  # (n, 8)
+            exact = (self._weight[best].float() * hidden[:, None]).sum(-1)
+            logits.scatter_(-1, best, exact)
         return logits
