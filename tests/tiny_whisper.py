@@ -194,26 +194,31 @@ def _say_clearly(model: WhisperForConditionalGeneration) -> None:
 
 
 def _end_in_silence(model: WhisperForConditionalGeneration) -> None:
-    """Fit end-of-text by least squares: above all words where silence is looked at, else below."""
+    """Fit end-of-text by least squares: above all words where silence is looked at, else below.
+
+    No-speech is fitted likewise, a little higher, so that a clip of silence is known for one.
+    """
     built = tokenizer()
     rows = model.model.decoder.embed_tokens.weight
     words = torch.tensor([built.token_to_id("Ġ" + word) for word in WORDS])
     prompt = [model.config.decoder_start_token_id, built.token_to_id("<|notimestamps|>")]
+    nothing = torch.full((1, 80, 3000), -1.0)  # silence from the start, as the recognizer scales it
+    clips = [(features(melody(n, n)), n) for n in range(3, 21, 2)] + [(nothing, 0)]
     states, wanted = [], []
     generator = torch.Generator().manual_seed(0)
-    for seed in range(6):
-        duration_s = 4 + 3 * seed
+    for heard, duration_s in clips:
         said = words[torch.randint(len(words), (100,), generator=generator)]
         ids = torch.cat([torch.tensor(prompt), said])[None]
-        heard = features(melody(duration_s, 100 + seed))
         state = model.model(heard, decoder_input_ids=ids).last_hidden_state[0].clone()
         state[:, :HALF] = 0
         best = (state @ rows[words].T).amax(1)
-        silent = torch.arange(len(state)) * PACE >= 50 * duration_s + SILENT
+        silent = torch.arange(len(state)) * PACE >= 50 * duration_s + SILENT * (duration_s > 0)
         states.append(state)
-        wanted.append(torch.where(silent, best + 6, best - 10))
+        wanted.append(torch.where(silent, best + 6, best - 16))
     x, y = torch.cat(states), torch.cat(wanted)
-    rows[model.config.eos_token_id] = torch.linalg.solve(x.T @ x + torch.eye(WIDTH), x.T @ y)
+    fitted = torch.linalg.solve(x.T @ x + torch.eye(WIDTH), x.T @ y)
+    rows[model.config.eos_token_id] = fitted
+    rows[built.token_to_id("<|nospeech|>")] = 1.2 * fitted
 
 
 def save(
