@@ -42,7 +42,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     recognizer = WhisperPro.load(folder, settings.whisper, torch.device("cpu")).open()
     clock = MonotonicClock()
     costs: list[float] = []
-    print("minute  CPU s per audio s  frames encoded  decoder passes  tokens  segments  RSS MB")
+    print(
+        "minute  CPU s per audio s  frames encoded  decoder passes  tokens  segments  peak RSS MB"
+    )
     for index in range(args.minutes):
         work = recognizer.work
         before = (work.positions_final + work.positions_provisional, work.decoder_passes)
@@ -52,11 +54,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             recognizer.push(AudioChunk(audio[at : at + CHUNK], index * minute + at))
         costs.append((clock.cpu() - began) / 60)
         frames = work.positions_final + work.positions_provisional - before[0]
-        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # the peak so far
         passes = work.decoder_passes - before[1]
         print(
             f"{index + 1:>6}  {costs[-1]:>17.3f}  {frames:>14}  {passes:>14}"
-            f"  {work.tokens_committed - tokens:>6}  {work.segments:>8}  {rss:>6.0f}",
+            f"  {work.tokens_committed - tokens:>6}  {work.segments:>8}  {rss:>11.0f}",
             flush=True,
         )
     print(f"last minute against the first: {costs[-1] / costs[0]:.2f}")

@@ -107,11 +107,19 @@ class WhisperPro:
         """
         return Recognizer(self, start, observer or Unobserved(), offline=offline)
 
-    def segment(self, carried: Sequence[Drafted], *, guards: bool) -> Segment:
-        """An empty segment."""
+    def segment(
+        self, carried: Sequence[Drafted], *, guards: bool, after: Segment | None = None
+    ) -> Segment:
+        """An empty segment; one that comes `after` another takes over its memory."""
+        if after is None:
+            encoder = EncoderState(self.weights)
+            decoder = DecoderState(self.weights, self.vocabulary, tokens=self.tokens)
+        else:
+            encoder, decoder = after.encoder, after.decoder
+            encoder.length = decoder.n_positions = 0
         return Segment(
-            EncoderState(self.weights),
-            DecoderState(self.weights, self.vocabulary, tokens=self.tokens),
+            encoder,
+            decoder,
             self.tokens,
             carried=carried,
             commit=self.options.commit,
@@ -335,7 +343,8 @@ class Recognizer:
         self._frames = self._frames[2 * (origin - self._origin) :]
         self._origin = origin
         self._progress = self._heard
-        self._segment = self._model.segment(carried, guards=self._model.options.guards)
+        guards = self._model.options.guards
+        self._segment = self._model.segment(carried, guards=guards, after=self._segment)
         self.work.segments += 1
 
     def _spans(self, drafted: Sequence[Drafted]) -> tuple[TokenSpan, ...]:
