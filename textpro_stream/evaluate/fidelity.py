@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError
 from textpro_stream.llm import LanguageModel
 
-FORMATS = ("float32", "bfloat16", "int8")
+Format = Literal["float32", "bfloat16", "int8"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 ROWS = 200  # of context under which a step is timed
 
 
@@ -134,7 +136,10 @@ def speed(model: LanguageModel) -> tuple[float, float, float]:
     """Milliseconds a decoded token, milliseconds for 8 appended rows, prefilled rows a second."""
     session = model.backbone.open(2 * ROWS)
     rows = model.rows(list(range(100, 100 + ROWS)))
-    prefill = _cpu_s(lambda: (session.crop(0), session.prefill(rows)), times=3)
+
+    def prefill() -> None:
+        session.crop(0)
+        session.prefill(rows)
 
     def append() -> None:
         session.crop(ROWS)
@@ -144,9 +149,9 @@ def speed(model: LanguageModel) -> tuple[float, float, float]:
         session.decode(50)
         session.logits()
 
-    appended = _cpu_s(append, times=15)
+    filled, appended = _cpu_s(prefill, times=3), _cpu_s(append, times=15)
     session.crop(ROWS)
-    return 1000 * _cpu_s(decode, times=31), 1000 * appended, ROWS / prefill
+    return 1000 * _cpu_s(decode, times=31), 1000 * appended, ROWS / filled
 
 
 def _cpu_s(work: Callable[[], object], times: int) -> float:

@@ -202,7 +202,7 @@ class LanguageModel:
 
 
 def default_dtype(device: torch.device) -> str:
-    """What "auto" means: int8 on the CPU, bfloat16 elsewhere (docs/notes, LLM step)."""
+    """What "auto" means: int8 on the CPU, bfloat16 elsewhere (docs/notes/0004)."""
     return "int8" if device.type == "cpu" else "bfloat16"
 
 
