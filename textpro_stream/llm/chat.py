@@ -52,12 +52,13 @@ class Chat:
             )
         try:
             self._marked = Tokenizer.from_file(str(path))
-            content = _json(path)
-            self._added = {token["id"] for token in content.get("added_tokens", ())}
-            plain = content | {"added_tokens": [], "post_processor": None}
-            self._plain = Tokenizer.from_str(json.dumps(plain, ensure_ascii=False))
         except Exception as error:  # the library raises bare Exception
             raise WeightsError(f"{path}: not a tokenizer ({error})", folder=folder) from error
+        self._plain = Tokenizer(self._marked.model)  # the same vocabulary, without added tokens
+        self._plain.pre_tokenizer = self._marked.pre_tokenizer
+        if self._marked.normalizer is not None:
+            self._plain.normalizer = self._marked.normalizer
+        self._added = frozenset(self._marked.get_added_tokens_decoder())
         self._config = _json(folder / "tokenizer_config.json")
         self._template = self._compile(self._read_template())
         self._n_ids = 1 + max(self._marked.get_vocab().values())
