@@ -70,8 +70,10 @@ def test_a_fork_goes_its_own_way() -> None:
     stream = MelStream(mel_filters(80))
     head = stream.push(audio[:5000])
     twin = stream.fork()
-    twin.push(silence(0.5))
+    fork = twin.push(audio[5000:9000])
+    assert len(twin.push(silence(0.5))) == 50
     tail = stream.push(audio[5000:])
+    assert torch.equal(fork, tail[: len(fork)])
     torch.testing.assert_close(torch.cat([head, tail]), whole(audio), rtol=0, atol=1e-5)
 
 

@@ -18,6 +18,9 @@ from transformers import WhisperForConditionalGeneration
 from textpro_stream.config import WhisperOptions
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript
 from textpro_stream.whisper import Recognizer, WhisperPro
+from textpro_stream.whisper.encoder import EncoderState
+from textpro_stream.whisper.mel import MelStream, normalise
+from textpro_stream.whisper.recognizer import FLOOR
 
 CPU = torch.device("cpu")
 Audio = NDArray[np.float32]
@@ -75,14 +78,14 @@ def generated(folder: Path, audio: Audio, n: int) -> list[int]:
     return [token for token in ids[0].tolist() if token < end]
 
 
-@pytest.mark.parametrize("folder", ["random_folder", "multilingual_folder", "listening_folder"])
+@pytest.mark.parametrize("folder", ["multilingual_folder", "listening_folder"])
 def test_offline_is_transformers_greedy(folder: str, request: pytest.FixtureRequest) -> None:
     path, audio = request.getfixturevalue(folder), melody(3, 1)
     found = ids_of(offline(WhisperPro.load(path, WhisperOptions(), CPU), audio))
     expected = generated(path, audio, 30)
     assert len(expected) > 3
     assert found[: len(expected)] == expected
-    if folder == "listening_folder":  # the others never end
+    if folder == "listening_folder":  # the other never ends
         assert len(found) == len(expected) < 30
 
 
@@ -142,6 +145,32 @@ def test_a_preview_leaves_no_trace(
     last = recognizer.finish()
     assert [Heard.of(span) for span in committed(last)] == preview
     assert [Heard.of(span) for span in committed([*transcripts, *last])] == run(listener, audio)
+
+
+@pytest.mark.parametrize("look_ahead_ms", [0, 160])
+def test_blocks_hear_all_that_a_position_reads(
+    listening_folder: Path, look_ahead_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = WhisperOptions(block_ms=320, look_ahead_ms=look_ahead_ms)
+    model = WhisperPro.load(listening_folder, options, CPU)
+    faint = 1e-2 * melody(4, 14)  # below the least maximum, so the whole scales as its parts do
+    frames = MelStream(model.filters).push(faint)
+    assert float(frames.max()) < FLOOR
+    whole = normalise(frames, FLOOR)
+    stem, stems = EncoderState.stem, list[tuple[Tensor, Tensor]]()
+
+    def spy(state: EncoderState, mel: Tensor, first: int, n: int) -> Tensor:
+        stems.append((stem(state, mel, first, n), stem(state, whole, first, n)))
+        return stems[-1][0]
+
+    monkeypatch.setattr(EncoderState, "stem", spy)
+    recognizer = model.open()
+    with torch.inference_mode():
+        for chunk in pieces(faint):
+            recognizer.push(chunk)
+    assert len(stems) == 4000 // 320
+    for found, expected in stems:
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 @given(audio=tunes)
@@ -256,7 +285,7 @@ def test_segments_roll_without_a_seam(
     assert recognizer.work.segments >= 3
     starts = [span.start for span in spans]
     assert max(np.diff(starts, prepend=0, append=60 * SAMPLE_RATE)) < 0.8 * SAMPLE_RATE
-    assert len(ids_of(spans)) == pytest.approx(60 * 50 / PACE, abs=5)  # none twice, none lost
+    assert len(ids_of(spans)) == pytest.approx(60 * 50 / PACE, abs=2)  # none twice, none lost
 
 
 def test_speech_behind_a_false_end_is_heard_after_all(listening_folder: Path) -> None:
@@ -266,8 +295,10 @@ def test_speech_behind_a_false_end_is_heard_after_all(listening_folder: Path) ->
     assert starts[-1] > 59 * SAMPLE_RATE
 
 
-@pytest.mark.parametrize("guards", [True, False])
-@pytest.mark.parametrize(("block_ms", "look_ahead_ms"), [(2400, 0), (1200, 1200), (320, 2080)])
+@pytest.mark.parametrize(
+    ("block_ms", "look_ahead_ms", "guards"),
+    [(2400, 0, True), (1200, 1200, True), (1200, 1200, False), (320, 2080, True)],
+)
 def test_extreme_blocks_fit_the_window(
     listening_folder: Path, block_ms: int, look_ahead_ms: int, guards: bool
 ) -> None:
