@@ -6,8 +6,10 @@ instead of 425 MB of float32, and its vocabulary costs 0.8 ms instead of 7.6.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +31,27 @@ def linear(weight: Tensor, bias: Tensor | None = None, *, int8: bool = False) ->
     return lambda x: F.linear(x, weight, bias)
 
 
+_announcing = threading.Lock()
+
+
+def _announce() -> None:
+    """Let torch 2.13 announce, once and unheard, that quantising will move; the lock pins 2.13.
+
+    Models are packed in several threads, and filters of warnings are not safe in them.
+    """
+    with _announcing:
+        _announced()
+
+
+@cache
+def _announced() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        one, zero = torch.ones(1, dtype=torch.double), torch.zeros(1, dtype=torch.long)
+        quantised = torch.quantize_per_channel(torch.ones(1, 1), one, zero, 0, torch.qint8)
+        torch.ops.quantized.linear_prepack(quantised, None)
+
+
 class Int8Linear:
     """Weights int8 per output channel, activations int8 per row.
 
@@ -42,10 +65,9 @@ class Int8Linear:
         low, high = torch.aminmax(weight, dim=1)  # a third of the time of abs().amax()
         scale = (torch.maximum(-low, high) / 127.0).clamp_min_(1e-12)
         zero = torch.zeros(len(scale), dtype=torch.long)
-        with warnings.catch_warnings():  # torch 2.13 announces another maker; the lock pins 2.13
-            warnings.simplefilter("ignore", UserWarning)
-            quantised = torch.quantize_per_channel(weight, scale.double(), zero, 0, torch.qint8)
-            self._packed = torch.ops.quantized.linear_prepack(quantised, None)
+        _announce()
+        quantised = torch.quantize_per_channel(weight, scale.double(), zero, 0, torch.qint8)
+        self._packed = torch.ops.quantized.linear_prepack(quantised, None)
         self._product: Callable[[Tensor, object, bool], Tensor] = torch.ops.quantized.linear_dynamic
         # 7-bit activations, which CPUs without VNNI need to stay clear of overflow
         self._reduce_range = not torch.cpu._is_vnni_supported()

@@ -181,20 +181,6 @@ def test_a_draft_leaves_no_trace(pair: Pair) -> None:
 
 
 @torch.inference_mode()
-def test_kept_rows_can_be_restored(pair: Pair) -> None:
-    ids = [*pair.tokens.prompt, *WORDS]
-    state, spy = pair.open(n_positions=300)
-    state.run(ids[:8], 0, 1)
-    rows = state.keep(4, 8)
-    state.hear(pair.heard[300:600], 300)
-    state.run(ids[4:], 4, 1)  # sees more audio, so its rows differ
-    state.restore(4, rows)
-    state.hear(pair.heard[:0], 300)
-    state.run(ids[8:], 8, 2)
-    close(spy.said, pair.expect(ids, 300).logits[-2:])
-
-
-@torch.inference_mode()
 def test_the_whole_context_can_be_used(pair: Pair) -> None:
     state, spy = pair.open()
     ids = [*pair.tokens.prompt, *(WORDS * 56)][: state.context]

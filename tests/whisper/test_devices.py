@@ -115,7 +115,6 @@ def test_a_decoder_pass_reads_once_and_brings_only_its_tokens(
     with Strict() as strict:
         decoder.hear(torch.zeros(50, 64, device=META, dtype=torch.float16), 0)
         choices, states = decoder.run([*model.tokens.prompt, 270, 271], 0, 3, first=0)
-        decoder.restore(0, decoder.keep(0, 3))
     assert (len(choices), states.device, states.dtype) == (3, META, torch.float32)
     assert reads == {"DecoderState.run": 1}
     assert not strict.on_host

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -262,8 +263,7 @@ def load_weights(
         product = linear(rotation.columns(weight), bias, int8=True)
         return product if turn is None else lambda x: product(turn.rows(x))
 
-    layers = []
-    for i in range(dims.n_layers):
+    def layer(i: int) -> Layer:
         at = f"{prefix}layers.{i}"
         heads_of = (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads))
         attention_norm, qkv = reader(f"{at}.self_attn", f"{at}.input_layernorm", heads_of)
@@ -271,7 +271,11 @@ def load_weights(
         mlp_norm, gate_up = reader(f"{at}.mlp", f"{at}.post_attention_layernorm", halves)
         out = writer(f"{at}.self_attn", "o_proj", heads, None)
         down = writer(f"{at}.mlp", "down_proj", dims.d_mlp, mlp_rotation)
-        layers.append(Layer(attention_norm, qkv, out, mlp_norm, gate_up, down))
+        return Layer(attention_norm, qkv, out, mlp_norm, gate_up, down)
+
+    # Turning and packing int8 weights keeps one core busy for two seconds; torch lets go of the GIL.
+    with ThreadPoolExecutor(2) as pool:
+        layers = list(pool.map(layer, range(dims.n_layers)))
     embedding = checkpoint.read(f"{prefix}embed_tokens.weight", (dims.n_vocabulary, d))
     if not int8:  # int8 looks rows up and re-scores a few: the file's own dtype is exact and small
         embedding = embedding.to(device, kind)

@@ -94,14 +94,6 @@ class DecoderState:
             self._cross[:, :, :, at : at + n] = rows.permute(2, 1, 3, 0, 4)
         self.n_positions = at + n
 
-    def keep(self, begin: int, end: int) -> Tensor:
-        """A copy of the self-attention rows begin .. end, for `restore`."""
-        return self._self[:, :, :, begin:end].clone()
-
-    def restore(self, begin: int, rows: Tensor) -> None:
-        """Undo what a speculative pass wrote."""
-        self._self[:, :, :, begin : begin + rows.shape[3]] = rows
-
     def run(
         self, tokens: Sequence[int], at: int, n_choices: int, first: int | None = None
     ) -> tuple[list[Choice], Tensor]:

@@ -108,14 +108,10 @@ class Segment:
         return max((d.position for d in self.committed[-3:]), default=0)
 
     def peek(self, view: View) -> Outcome:
-        """As `look`, leaving no trace in the decoder's cache."""
-        base = len(self._context) - 1
-        begin = max(0, base - REFRESHED)
+        """As `look`, without a trace: what it writes, the next look computes again."""
         begun, muted = self._begun, self.muted
-        rows = self.decoder.keep(begin, base + 1)
         outcome = self.look(view)
         self._begun, self.muted = begun, muted
-        self.decoder.restore(begin, rows)
         return outcome
 
     def look(self, view: View) -> Outcome:
