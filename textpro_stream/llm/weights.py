@@ -273,7 +273,7 @@ def load_weights(
         down = writer(f"{at}.mlp", "down_proj", dims.d_mlp, mlp_rotation)
         return Layer(attention_norm, qkv, out, mlp_norm, gate_up, down)
 
-    # Turning and packing int8 weights keeps one core busy for two seconds; torch lets go of the GIL.
+    # Turning and packing int8 weights takes a core two seconds; torch lets go of the GIL meanwhile.
     with ThreadPoolExecutor(2) as pool:
         layers = list(pool.map(layer, range(dims.n_layers)))
     embedding = checkpoint.read(f"{prefix}embed_tokens.weight", (dims.n_vocabulary, d))
