@@ -252,7 +252,10 @@ class Recognizer:
         return self._preview
 
     def _speculate(self) -> list[Drafted]:
-        """Decode to the end over the pending audio and silence; leave no trace."""
+        """Decode to the end over the pending audio and silence.
+
+        Leaves no trace: nothing becomes final, and the next block overwrites what was written.
+        """
         segment = self._segment
         pending = np.concatenate([*self._pending, np.zeros(SILENCE + 400, np.float32)])
         frames = torch.cat([self._frames, self._mel.fork().push(pending)])
@@ -260,10 +263,8 @@ class Recognizer:
         if self._samples + self._n_pending == 0 or n_heard <= 0:
             return []
         available = min(n_heard + SILENCE // POSITION_HOP, WINDOW)
-        length, n_positions = segment.encoder.length, segment.decoder.n_positions
         maximum = self._maximum
         outcome = self._look(segment, frames, available, 0, n_heard, final=True, peek=True)
-        segment.encoder.length, segment.decoder.n_positions = length, n_positions
         self._maximum = maximum
         return outcome.draft
 
@@ -305,12 +306,11 @@ class Recognizer:
         if length < ROLL_SOFT:
             return
         gap = available - segment.last_position  # nothing was said in it
-        if not segment.draft and gap > FORGOTTEN:
+        silent = not segment.draft and gap > FORGOTTEN
+        if silent or (not segment.committed and length > ROLL_HARD):
             self._begin(self._origin + max(0, available - self._look_ahead - 25), ())
             return
         if not segment.committed:
-            if length > ROLL_HARD:
-                self._begin(self._origin + max(0, available - self._look_ahead - 25), ())
             return
         last = segment.committed[-1]
         gap = available - last.position
