@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from textpro_stream import events
-from textpro_stream.contracts import ProsodyWindow, SpokenChunk, TokenSpan
+from textpro_stream.contracts import ProsodyWindow, SpokenChunk, TokenSpan, ToolCall
 from textpro_stream.wire import to_json, to_line
 
 SPAN = TokenSpan((1, 2), " Hello", 1600, 4800, -0.25, torch.zeros(2, 4))
@@ -63,12 +63,22 @@ CASES: list[tuple[events.Event, str, dict[str, object]]] = [
     (
         events.TurnEnded(2, 16000, " Hello,", "silence"),
         "turn.endpoint",
-        {"transcript": " Hello,", "reason": "silence"},
+        {"transcript": " Hello,", "reason": "silence", "replies": True},
     ),
     (events.ReplyStarted(2, 16000), "reply.started", {}),
     (events.ReplyText(2, 16000, "Hi"), "reply.delta", {"text": "Hi"}),
     (events.ReplyAudio(2, 16000, SPOKEN), "speech.audio", {"start_s": 1.0, "duration_s": 0.5}),
     (events.ReplyDucked(2, 16000, True), "reply.ducked", {"ducked": True}),
+    (
+        events.ToolCalled(2, 16000, ToolCall("lamp", '{"on": true}')),
+        "tool.call",
+        {"name": "lamp", "arguments": '{"on": true}'},
+    ),
+    (
+        events.ReplyGiven(2, 16000, "Hi", "length", {"first_token": -0.12345}),
+        "reply.given",
+        {"text": "Hi", "reason": "length", "marks": {"first_token": -0.1235}},
+    ),
     (
         events.ReplyEnded(2, 16000, "Hi", "stop"),
         "reply.done",

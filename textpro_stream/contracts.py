@@ -117,6 +117,51 @@ class SpokenChunk:
     text_end: int  # characters of the reply text spoken by the end of this chunk
 
 
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may ask its user's program to call."""
+
+    name: str
+    description: str
+    parameters: str  # JSON Schema of the arguments, as JSON text
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks for a function to be called."""
+
+    name: str
+    arguments: str  # JSON text of an object
+
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation's memory.
+
+    A spoken or typed turn n leaves two: `u{n}`, what the user said, and `a{n}`, the reply.
+    """
+
+    id: str  # unique in its conversation
+    role: Role
+    text: str
+    calls: tuple[ToolCall, ...] = ()  # of an assistant that asks for functions instead of talking
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyOptions:
+    """How one reply is to be made. None: as the conversation is set up."""
+
+    instructions: str | None = None  # system prompt for this reply alone
+    max_tokens: int | None = None
+    voice: bool | None = None  # False: text only
+    tools: tuple[Tool, ...] | None = None
+    messages: tuple[Message, ...] | None = None  # to answer, instead of what is remembered
+    remember: bool = True  # False: the conversation knows nothing of this reply
+
+
 class Stage(Protocol[In_contra, Out_co]):
     """One conversation's state of one step. Not shared, not thread-safe."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from textpro_stream.contracts import ProsodyWindow, SpokenChunk, TokenSpan
+from textpro_stream.contracts import ProsodyWindow, SpokenChunk, TokenSpan, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,10 @@ class TurnEnded:
     turn: int
     at: int
     transcript: str
-    reason: str  # TurnSignal.reason, or "no_words" where a sound held no words
+    # TurnSignal.reason; or "no_words" where a sound held no words, "echo" where it repeats our own
+    # reply, "failed" where the recognizer failed
+    reason: str
+    replies: bool = True  # a reply to it follows by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,29 @@ class ReplyDucked:
     turn: int
     at: int
     ducked: bool  # False: play on as before
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """The reply asks for a function to be called; it holds no more text."""
+
+    turn: int
+    at: int
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyGiven:
+    """All of the reply has been given out; its audio may still be playing. Then `ReplyEnded`.
+
+    A reply that was stopped or failed before comes without this event.
+    """
+
+    turn: int
+    at: int
+    text: str
+    reason: str  # "stop" | "length"
+    marks: dict[str, float] = field(default_factory=dict)  # as of `TurnLatency`
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +210,8 @@ Event = (
     | ReplyText
     | ReplyAudio
     | ReplyDucked
+    | ToolCalled
+    | ReplyGiven
     | ReplyEnded
     | TurnLatency
     | Failed

@@ -21,10 +21,12 @@ from textpro_stream.events import (
     ReplyAudio,
     ReplyDucked,
     ReplyEnded,
+    ReplyGiven,
     ReplyStarted,
     ReplyText,
     SpeechStarted,
     SpeechStopped,
+    ToolCalled,
     TurnEager,
     TurnEnded,
     TurnLatency,
@@ -83,7 +85,11 @@ def _fields(event: Event, *, vectors: bool) -> tuple[str, Json]:
         case TurnResumed():
             return "turn.resumed", {}
         case TurnEnded(transcript=transcript, reason=reason):
-            return "turn.endpoint", {"transcript": transcript, "reason": reason}
+            return "turn.endpoint", {
+                "transcript": transcript,
+                "reason": reason,
+                "replies": event.replies,
+            }
         case ReplyStarted():
             return "reply.started", {}
         case ReplyText(text=text):
@@ -95,10 +101,14 @@ def _fields(event: Event, *, vectors: bool) -> tuple[str, Json]:
             }
         case ReplyDucked(ducked=ducked):
             return "reply.ducked", {"ducked": ducked}
+        case ToolCalled(call=call):
+            return "tool.call", {"name": call.name, "arguments": call.arguments}
+        case ReplyGiven(text=text, reason=reason, marks=marks):
+            return "reply.given", {"text": text, "reason": reason, "marks": _marks(marks)}
         case ReplyEnded(text=text, reason=reason):
             return "reply.done", {"text": text, "reason": reason}
         case TurnLatency(marks=marks):
-            return "turn.latency", {name: round(value, 4) for name, value in marks.items()}
+            return "turn.latency", _marks(marks)
         case Failed(code=code, message=message):
             return "error", {"code": code, "message": message}
         case Finished():
@@ -112,6 +122,10 @@ def _fields(event: Event, *, vectors: bool) -> tuple[str, Json]:
             }
         case _:
             assert_never(event)
+
+
+def _marks(marks: dict[str, float]) -> Json:
+    return {name: round(value, 4) for name, value in marks.items()}
 
 
 def _token(span: TokenSpan) -> Json:

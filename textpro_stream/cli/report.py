@@ -16,10 +16,12 @@ from textpro_stream.events import (
     ReplyAudio,
     ReplyDucked,
     ReplyEnded,
+    ReplyGiven,
     ReplyStarted,
     ReplyText,
     SpeechStarted,
     SpeechStopped,
+    ToolCalled,
     TurnEager,
     TurnEnded,
     TurnLatency,
@@ -125,6 +127,8 @@ def _line(event: Event) -> str | None:
                 f"done     {seconds(event.at):.1f} s of audio, {event.turns} turns,"
                 f" {event.words} words, {event.cpu_s:.1f} s of CPU"
             )
+        case ToolCalled(call=call):
+            return f"call     {call.name} {call.arguments}"
         case (
             SpeechStopped()
             | HypothesisChanged()
@@ -134,6 +138,7 @@ def _line(event: Event) -> str | None:
             | ReplyText()
             | ReplyAudio()
             | ReplyDucked()
+            | ReplyGiven()
         ):
             return None
         case _:

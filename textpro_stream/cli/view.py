@@ -26,10 +26,12 @@ from textpro_stream.events import (
     ReplyAudio,
     ReplyDucked,
     ReplyEnded,
+    ReplyGiven,
     ReplyStarted,
     ReplyText,
     SpeechStarted,
     SpeechStopped,
+    ToolCalled,
     TurnEager,
     TurnEnded,
     TurnLatency,
@@ -139,7 +141,7 @@ class Screen:
             case Finished():
                 self.done += self.turns.values()
                 self.turns.clear()
-            case ReplyStarted() | ReplyDucked() | Failed():
+            case ReplyStarted() | ReplyDucked() | ReplyGiven() | ToolCalled() | Failed():
                 pass
             case _:
                 assert_never(event)

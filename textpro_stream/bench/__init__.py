@@ -1,0 +1,1 @@
+"""Latency over the wire: questions, baselines, many sessions, endurance, comparison."""

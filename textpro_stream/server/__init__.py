@@ -1,0 +1,1 @@
+"""The network side: the WebSocket routes, the page, health and metrics, the MQTT bridge."""
