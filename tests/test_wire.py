@@ -28,8 +28,8 @@ WINDOW = ProsodyWindow(
 SPOKEN = SpokenChunk(np.zeros(11025, np.float32), 22050, 22050, 12)
 
 CASES: list[tuple[events.Event, str, dict[str, object]]] = [
-    (events.SpeechStarted(2, 16000, 12000), "speech.started", {}),
-    (events.SpeechStopped(2, 16000, 12000), "speech.stopped", {}),
+    (events.SpeechStarted(2, 16000, 12000), "speech.started", {"speech_s": 0.75}),
+    (events.SpeechStopped(2, 16000, 12000), "speech.stopped", {"speech_s": 0.75}),
     (events.HypothesisChanged(2, 16000, " wor"), "transcript.hypothesis", {"text": " wor"}),
     (
         events.WordsCommitted(2, 16000, (SPAN, NEXT)),

@@ -65,10 +65,10 @@ def to_line(event: Event, *, source: str, wall_s: float, vectors: bool = False) 
 
 def _fields(event: Event, *, vectors: bool) -> tuple[str, Json]:
     match event:
-        case SpeechStarted():
-            return "speech.started", {}
-        case SpeechStopped():
-            return "speech.stopped", {}
+        case SpeechStarted(speech=speech):
+            return "speech.started", {"speech_s": _time(speech)}
+        case SpeechStopped(speech=speech):
+            return "speech.stopped", {"speech_s": _time(speech)}
         case HypothesisChanged(text=text):
             return "transcript.hypothesis", {"text": text}
         case WordsCommitted(spans=spans):
