@@ -83,26 +83,25 @@ def test_pieces_of_several_bytes_are_cut_at_whole_characters(
 
 
 @pytest.mark.parametrize(
-    ("piece", "starts", "mark", "ends"),
+    ("piece", "starts", "mark"),
     [
-        ("Ġthe", True, False, False),
-        ("Ġ", True, False, False),
-        ("ing", False, False, False),
-        (",", False, True, False),
-        (".", False, True, True),
-        ("?", False, True, True),
-        ("'", False, True, False),
-        ("Ã", False, False, False),  # half a character
-        ("<|endoftext|>", False, False, False),
+        ("Ġthe", True, False),
+        ("Ġ", True, False),
+        ("ing", False, False),
+        (",", False, True),
+        (".", False, True),
+        ("?", False, True),
+        ("'", False, True),
+        ("Ã", False, False),  # half a character
+        ("<|endoftext|>", False, False),
     ],
 )
 def test_what_a_piece_is(
-    tokens: Tokens, table: Tokenizer, piece: str, starts: bool, mark: bool, ends: bool
+    tokens: Tokens, table: Tokenizer, piece: str, starts: bool, mark: bool
 ) -> None:
     token = table.token_to_id(piece)
     assert tokens.starts_word(token) == starts
     assert tokens.is_punctuation(token) == mark
-    assert tokens.ends_sentence(token) == ends
 
 
 def test_special_ids(tokens: Tokens, table: Tokenizer) -> None:
@@ -110,7 +109,6 @@ def test_special_ids(tokens: Tokens, table: Tokenizer) -> None:
     assert tokens.prompt == [table.token_to_id(name) for name in names]
     assert tokens.end == table.token_to_id("<|endoftext|>")
     assert tokens.no_speech == table.token_to_id("<|nospeech|>")
-    assert tokens.previous == table.token_to_id("<|startofprev|>")
 
 
 def test_only_words_and_the_end_may_be_said(tokens: Tokens, table: Tokenizer) -> None:

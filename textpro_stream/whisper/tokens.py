@@ -18,7 +18,6 @@ from textpro_stream.errors import WeightsError
 
 # dashes and closing quotes by number: they look alike in an editor
 PUNCTUATION = frozenset(".,?!;:-\"')]\u2026\u2013\u2014\u2019\u201d")
-SENTENCE_END = frozenset(".?!\u2026")
 
 
 @lru_cache(maxsize=1)
@@ -60,7 +59,6 @@ class Tokens:
         config: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         start = self._id("<|startoftranscript|>", folder)
         self.end = self._id("<|endoftext|>", folder)
-        self.previous = self._id("<|startofprev|>", folder)
         silence = ("<|nospeech|>", "<|nocaptions|>")
         found = [i for i in map(self._tokenizer.token_to_id, silence) if i is not None]
         self.no_speech = found[0] if found else self._id(silence[0], folder)
@@ -115,11 +113,6 @@ class Tokens:
         """Whether the token is punctuation alone: it attends to any pause, not to a sound."""
         text = self.bytes_of(token).decode(errors="replace").strip()
         return bool(text) and all(c in PUNCTUATION for c in text)
-
-    def ends_sentence(self, token: int) -> bool:
-        """Whether the token closes a sentence."""
-        text = self.bytes_of(token).decode(errors="replace").strip()
-        return bool(text) and text[-1] in SENTENCE_END
 
     def whole_characters(self, ids: Sequence[int]) -> list[int]:
         """Sizes of the shortest runs of `ids` that spell whole characters.
