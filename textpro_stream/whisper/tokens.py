@@ -35,7 +35,6 @@ class Tokens:
 
     Attributes:
         prompt: ids that open a window without timestamps.
-        previous: id that opens the text of earlier windows.
         end, no_speech: ids.
         suppressed: (n_vocabulary,) float32, 0 or -inf: what is never said.
         suppressed_first: the same for the first token of a window.
