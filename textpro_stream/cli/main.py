@@ -31,6 +31,7 @@ COMMANDS = {  # name: one line for --help
     "stream": "transcribe and answer sound files, or raw audio from a pipe",
     "models": "list, fetch, check, find and remove models",
     "doctor": "what this machine has, what will be used, what is missing",
+    "bench": "measure how long a listener waits, how many can talk at once, and compare results",
     "eval": "measure accuracy, endpoints and latency on your own recordings",
 }
 

@@ -18,6 +18,7 @@ class Item:
     text: str
     kind: str  # read, command, dialogue …; "" where the manifest names none
     duration_s: float
+    speech_end_s: float | None = None  # of the last word, where somebody labelled it
 
 
 def read_manifest(path: Path, kinds: frozenset[str] = frozenset(), limit: int = 0) -> list[Item]:
@@ -47,6 +48,7 @@ def read_manifest(path: Path, kinds: frozenset[str] = frozenset(), limit: int = 
                 text=str(entry["text"]),
                 kind=str(entry.get("kind", "")),
                 duration_s=float(entry.get("duration", 0.0)),
+                speech_end_s=_optional(entry.get("speech_end_s")),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
@@ -61,3 +63,7 @@ def read_manifest(path: Path, kinds: frozenset[str] = frozenset(), limit: int = 
     if 0 < limit < len(items):
         items = [items[i * len(items) // limit] for i in range(limit)]
     return items
+
+
+def _optional(value: object) -> float | None:
+    return None if value is None else float(str(value))

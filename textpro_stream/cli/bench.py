@@ -1,0 +1,51 @@
+"""`textpro bench`: the measurements of `bench/`, each a subcommand with its own flags."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+
+from textpro_stream.cli.options import add_settings
+from textpro_stream.config import Settings
+
+TAKES_SETTINGS = False  # each measurement does, after its own name
+
+EXAMPLES = """\
+examples:
+  textpro bench latency                                how long a listener waits, by question length
+  textpro bench latency --baselines --each 20 --report out.html --json out.json
+  textpro bench latency --each 20 --lengths 5 --sessions 1,2,3,4,6,8
+  textpro bench compare before.json after.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One subcommand for each module of `bench/` that offers `add_arguments` and `run`."""
+    import textpro_stream.bench as package
+
+    actions = parser.add_subparsers(dest="measure", metavar="MEASUREMENT", required=True)
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    wanted = [name for name in names if name in sys.argv] or names
+    for name in wanted:  # the one that runs, or all of them for --help
+        module = importlib.import_module(f"{package.__name__}.{name}")
+        if hasattr(module, "add_arguments") and hasattr(module, "run"):
+            summary, _, details = (module.__doc__ or "").partition("\n")
+            sub = actions.add_parser(
+                name,
+                help=summary,
+                description=summary,
+                epilog=details.strip("\n"),
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                conflict_handler="resolve",
+            )
+            add_settings(sub)
+            module.add_arguments(sub)
+            sub.set_defaults(measure_run=module.run)
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Run the chosen measurement; give the exit status."""
+    status: int = args.measure_run(args, settings)
+    return status
