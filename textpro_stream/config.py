@@ -92,6 +92,38 @@ class DeviceOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """`[server]`: who may come in, and how much of it. Lists are separated by commas."""
+
+    host: str = "127.0.0.1"  # any other address than this machine's own needs a key
+    port: int = 8765  # 0 = any free one
+    hosts: str = ""  # further names under which browsers reach this server
+    origins: str = ""  # further pages that may connect, e.g. https://voice.example.org
+    insecure: bool = False  # serve other machines without a key
+    # One key; further ones, with names, come from api_key_file. Never from the command line, where
+    # every user of the machine can read it: TEXTPRO_SERVER__API_KEY or the file.
+    api_key: str = ""
+    api_key_file: str = ""  # lines `name: key` or `key`
+    tls_cert: str = ""  # PEM; with tls_key
+    tls_key: str = ""
+    tls: bool = False  # with a certificate made for the occasion, which browsers warn about
+
+    # Two cores keep up with a few talkers at once; who comes later is refused, not served badly.
+    max_sessions: int = 8
+    max_sessions_per_ip: int = 0  # 0 = all of them: behind a proxy everybody has one address
+    idle_s: float = 600.0  # without a message from the client
+    session_s: float = 3600.0
+    message_bytes: int = 1_048_576
+    audio_speed: float = 4.0  # live audio may come this much faster than real time ...
+    audio_burst_s: float = 10.0  # ... after so many seconds at any speed
+    events_per_s: float = 50.0  # JSON messages, after four seconds' worth at any speed
+    errors_in_a_row: int = 20
+    outgoing_bytes: int = 1_048_576  # waiting for a slow reader
+    outgoing_s: float = 5.0  # likewise
+    drain_s: float = 5.0  # for replies being given when the server is told to stop
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of it."""
 
@@ -101,3 +133,4 @@ class Settings:
     turn: TurnOptions = field(default_factory=TurnOptions)
     speech: SpeechOptions = field(default_factory=SpeechOptions)
     device: DeviceOptions = field(default_factory=DeviceOptions)
+    server: ServerOptions = field(default_factory=ServerOptions)

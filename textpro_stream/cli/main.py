@@ -28,6 +28,7 @@ INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # 128 + the signal, as she
 COMMANDS = {  # name: one line for --help
     "demo": "play a spoken question through the whole pipeline and show it live",
     "talk": "talk to the assistant through microphone and loudspeaker",
+    "serve": "talk to it from a browser, a script or the OpenAI SDK, over WebSocket",
     "stream": "transcribe and answer sound files, or raw audio from a pipe",
     "models": "list, fetch, check, find and remove models",
     "doctor": "what this machine has, what will be used, what is missing",
@@ -39,6 +40,7 @@ EXAMPLES = """\
 examples:
   textpro demo                              see it work, without a microphone
   textpro talk                              talk to it; --push-to-talk if it hears itself
+  textpro serve                             a page to talk to it, and WebSockets for programs
   textpro stream question.wav               words, tone of voice, and a reply, at real-time pace
   textpro stream --fast --no-reply *.flac   just transcripts, as fast as the machine can
   textpro stream --json a.wav | jq .text    one JSON object a line, for programs

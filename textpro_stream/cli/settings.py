@@ -23,6 +23,9 @@ from textpro_stream.errors import ConfigError
 
 PREFIX = "TEXTPRO_"
 
+# Never given on a command line, which every user of the machine can read, and never printed.
+SECRET = ("server.api_key",)
+
 BOUNDS: dict[str, tuple[float, float]] = {  # least and greatest value that makes sense
     "whisper.block_ms": (160, 5000),
     "whisper.look_ahead_ms": (0, 5000),
@@ -42,6 +45,19 @@ BOUNDS: dict[str, tuple[float, float]] = {  # least and greatest value that make
     "turn.silence_long_ms": (20, 30_000),
     "speech.rate_wpm": (80, 450),
     "device.threads": (0, 256),
+    "server.port": (0, 65_535),
+    "server.max_sessions": (1, 10_000),
+    "server.max_sessions_per_ip": (0, 10_000),
+    "server.idle_s": (1, 1_000_000),
+    "server.session_s": (1, 1_000_000),
+    "server.message_bytes": (1024, 2**30),
+    "server.audio_speed": (1, 1000),
+    "server.audio_burst_s": (1, 3600),
+    "server.events_per_s": (1, 100_000),
+    "server.errors_in_a_row": (1, 1000),
+    "server.outgoing_bytes": (65_536, 2**30),
+    "server.outgoing_s": (0.1, 600),
+    "server.drain_s": (0, 600),
 }
 
 
@@ -79,7 +95,7 @@ def load_settings(
             break
     values |= _from_environment(environ)
     for key, value in flags.items():
-        values[key] = _value(key, value, key)
+        values[key] = value_of(key, value, key)
     settings = Settings()
     for key, value in values.items():
         section, name = key.split(".")
@@ -96,6 +112,8 @@ def dump_settings(settings: Settings) -> str:
         options = getattr(settings, section.name)
         for option in fields(options):
             key = f"{section.name}.{option.name}"
+            if key in SECRET:
+                continue
             choices = _choices(known_keys()[key])
             note = f"  # {' | '.join(choices)}" if choices else ""
             lines.append(f"{option.name} = {_toml(getattr(options, option.name))}{note}")
@@ -107,6 +125,8 @@ def parse_assignment(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--set {text}: give section.key=value, e.g. turn.silence_ms=700")
+    if key.strip() in SECRET:
+        raise ConfigError(f"--set {key.strip()}: others could read it; put it in the environment")
     return key.strip(), value.strip()
 
 
@@ -134,7 +154,7 @@ def _from_file(path: Path) -> dict[str, object]:
             raise ConfigError(f"{path}: {section} is a section; write [{section}]", key=section)
         for name, value in content.items():
             key = f"{section}.{name}"
-            values[key] = _value(key, value, f"{path}: {key}")
+            values[key] = value_of(key, value, f"{path}: {key}")
     return values
 
 
@@ -143,7 +163,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
     for variable, text in sorted(environ.items()):
         if variable in names:
-            values[names[variable]] = _value(names[variable], text, variable)
+            values[names[variable]] = value_of(names[variable], text, variable)
         elif variable.startswith(PREFIX):
             # Other variables with the prefix may be somebody's own, unless they look like ours.
             close = difflib.get_close_matches(variable, names, n=1, cutoff=0.85)
@@ -152,7 +172,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     return values
 
 
-def _value(key: str, value: object, origin: str) -> object:
+def value_of(key: str, value: object, origin: str) -> object:
     """The value in the option's own type.
 
     Args:

@@ -1,0 +1,452 @@
+"""The server: one port for the page, the WebSocket routes, health and metrics.
+
+    async with Server(engine, ServerOptions(port=0)) as server:
+        print(server.port)
+
+It decides who comes in and how everybody leaves; what is said in between is the routes' work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib
+import json
+import logging
+import secrets
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from websockets.asyncio.server import Server as Listener
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from textpro_stream.clock import Clock, MonotonicClock
+from textpro_stream.config import ServerOptions
+from textpro_stream.errors import ConfigError
+from textpro_stream.pipeline.failure import first
+from textpro_stream.server import lean
+from textpro_stream.server.door import Door, House
+from textpro_stream.server.http import METHODS, Answers, page_folder, plain, respond, without_body
+from textpro_stream.server.hub import Hub
+from textpro_stream.server.limits import (
+    DONE,
+    FAILED,
+    GOING_AWAY,
+    OVERLOADED,
+    Bucket,
+    Hangup,
+    Slots,
+)
+from textpro_stream.server.metrics import CONTENT_TYPE, Metrics
+from textpro_stream.server.security import (
+    Gate,
+    Redact,
+    check_bind,
+    is_loopback,
+    key_of,
+    read_keys,
+)
+
+if TYPE_CHECKING:
+    from textpro_stream.pipeline import Engine
+
+log = logging.getLogger(__name__)
+wire_log = logging.getLogger(f"{__name__}.websockets")
+
+# Linux lets a send buffer grow to 4 MiB: a minute of audio that no barge-in could take back. The
+# kernel doubles what is asked for.
+SEND_BUFFER = 65_536  # bytes
+BACKLOG = 256  # connects at once that wait their turn instead of being refused by the kernel
+OPEN_S = 10.0  # for a handshake
+PING_S = 20.0  # between pings, and for their answers
+FAREWELL_S = 10.0  # for a client to take what was written and to say goodbye itself
+REASON_BYTES = 123  # that a closing frame has room for
+GUESSES, GUESSES_PER_S = 10, 1 / 6  # wrong keys of one address; then it waits
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A WebSocket address."""
+
+    name: str
+    protocol: str  # the subprotocol that browsers offer
+    serve: Callable[[], Callable[[ServerConnection, Door], Awaitable[None]]]
+    error: Callable[[str, str], str]  # code, message -> the form of an error there
+
+
+def _realtime() -> Callable[[ServerConnection, Door], Awaitable[None]]:
+    route: Any = importlib.import_module("textpro_stream.server.realtime.route")
+    handler: Callable[[ServerConnection, Door], Awaitable[None]] = route.serve_realtime
+    return handler
+
+
+def _realtime_error(code: str, message: str) -> str:
+    fault = "invalid_request_error" if code == "rate_limited" else "server_error"
+    error = {"type": fault, "code": code, "message": message, "param": None, "event_id": None}
+    event_id = f"event_{secrets.token_hex(8)}"
+    return json.dumps({"type": "error", "event_id": event_id, "error": error})
+
+
+ROUTES = {
+    "/v1/stream": Route("stream", "textpro", lambda: lean.serve_lean, lean.error),
+    "/v1/realtime": Route("realtime", "realtime", _realtime, _realtime_error),
+}
+
+
+class Server:
+    """Serves an engine's conversations. Enter it to listen; leaving it drains and closes.
+
+    Args:
+        engine: loaded; it stays open when the server closes.
+        options: all of `[server]`.
+        open_conversation: what gives a client its conversation; the engine's `open`, if not
+            given. Whatever it gives has to behave as a `Conversation` does where the route uses it.
+        clock: for tests.
+
+    Raises:
+        ConfigError: on entering: the address cannot be had, or must not be without a key.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: ServerOptions,
+        *,
+        open_conversation: Callable[..., Any] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._keys = read_keys(options)
+        check_bind(options, self._keys)
+        # The page cannot ask for a key; it gets one for as long as this process runs.
+        self.page_code = secrets.token_urlsafe(24) if self._keys else ""
+        if self.page_code:
+            self._keys["page"] = self.page_code
+        self.metrics = Metrics()
+        self.hub = Hub()
+        self._clock = clock or MonotonicClock()
+        self._house = House(
+            engine,
+            options,
+            open_conversation or engine.open,
+            self.hub,
+            self.metrics,
+            asyncio.Event(),
+        )
+        self._tls = tls_context(options)
+        self._gate = Gate(options, self._keys, secure=self._tls is not None)
+        self._answers = Answers(page_folder())
+        self._slots = Slots(options.max_sessions, options.max_sessions_per_ip)
+        self._guesses: dict[str, Bucket] = {}
+        self._doors: dict[str, tuple[Door, Route]] = {}
+        self._warm = False
+        self._listener: Listener | None = None
+
+    @property
+    def port(self) -> int:
+        """The real one, also where 0 was asked for."""
+        assert self._listener is not None, "enter the server first"
+        port: int = self._listener.sockets[0].getsockname()[1]
+        return port
+
+    def url(self, scheme: str, path: str = "/") -> str:
+        """An address of this server as clients on this machine reach it.
+
+        Args:
+            scheme: "http" or "ws"; their secure forms are used where we speak TLS.
+            path: from the slash on.
+        """
+        host = self._house.options.host
+        host = "127.0.0.1" if host in ("", "0.0.0.0") else "::1" if host == "::" else host
+        host = f"[{host}]" if ":" in host else host
+        return f"{scheme}{'s' if self._tls else ''}://{host}:{self.port}{path}"
+
+    @property
+    def ready(self) -> bool:
+        """A client that comes now gets a good conversation."""
+        house = self._house
+        healthy = bool(getattr(house.engine, "healthy", True))
+        return self._warm and healthy and not house.draining.is_set() and self._slots.free
+
+    async def __aenter__(self) -> Self:
+        wire_log.addFilter(Redact())
+        options = self._house.options
+        self._listener = await serve(
+            self._welcome,
+            sock=listening_socket(options.host, options.port),
+            ssl=self._tls,
+            process_request=self._process_request,
+            select_subprotocol=_select_protocol,
+            server_header=None,
+            compression=None,  # base64 audio gains nothing, and a bomb would unfold
+            open_timeout=OPEN_S,
+            ping_interval=PING_S,
+            ping_timeout=PING_S,
+            close_timeout=FAREWELL_S,
+            max_size=options.message_bytes,
+            logger=wire_log,
+        )
+        self._warm = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Stop accepting, let replies that are being given end, say goodbye, close. Idempotent."""
+        listener, draining = self._listener, self._house.draining
+        if listener is None:
+            return
+        if not draining.is_set():
+            draining.set()
+            listener.close(close_connections=False)
+            for door, route in self._doors.values():
+                door.sender.send(route.error("server_shutdown", "the server is being stopped"))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._house.options.drain_s):
+                    await self.hub.settled()
+            for door, _ in tuple(self._doors.values()):
+                door.hang_up(Hangup("", "going away", GOING_AWAY))
+        try:
+            async with asyncio.timeout(FAREWELL_S / 5):
+                await listener.wait_closed()
+        except TimeoutError:
+            for connection in tuple(listener.connections):
+                connection.transport.abort()
+
+    # The handshake
+
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """A response; None lets the WebSocket handshake go on."""
+        method = getattr(request, "method", "GET")  # websockets before 17 knows no other
+        headers, path = request.headers, request.path.partition("?")[0]
+        hosts = headers.get_all("Host")
+        if len(hosts) != 1 or not self._gate.knows_host(hosts[0]):
+            return self._refuse("host", HTTPStatus.FORBIDDEN, "this server has another name")
+        if path in ROUTES and method == "GET":
+            return self._handshake(connection, request, hosts[0])
+        if method not in METHODS:
+            return plain(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD\n", {"Allow": "GET, HEAD"})
+        response = self._answer(connection, request, path, hosts[0])
+        return without_body(response) if method == "HEAD" else response
+
+    def _handshake(
+        self, connection: ServerConnection, request: Request, host: str
+    ) -> Response | None:
+        headers = request.headers
+        if headers.get("Upgrade", "").lower() != "websocket":
+            wanted = {"Upgrade": "websocket"}
+            return plain(HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket address\n", wanted)
+        origins = headers.get_all("Origin")
+        if not self._gate.knows_origin(origins, host):
+            return self._refuse("origin", HTTPStatus.FORBIDDEN, "pages from elsewhere stay outside")
+        if refusal := self._check_key(connection, request):
+            return refusal
+        if self._house.draining.is_set():
+            return self._refuse("draining", HTTPStatus.SERVICE_UNAVAILABLE, "shutting down")
+        # A browser cannot read a status: it is let in to be told, see `_welcome`.
+        if not origins and not self._slots.free_for(_address(connection)):
+            retry = {"Retry-After": "5"}
+            what = "no room for another session; try again later"
+            return self._refuse("overloaded", HTTPStatus.SERVICE_UNAVAILABLE, what, retry)
+        return None
+
+    def _check_key(self, connection: ServerConnection, request: Request) -> Response | None:
+        if not self._gate.asks_for_key:
+            return None
+        address, now = _address(connection), self._clock.now()
+        guesses = self._guesses.setdefault(address, Bucket(GUESSES_PER_S, GUESSES, now))
+        if not guesses.holds(1, now):
+            retry = {"Retry-After": "10"}
+            what = "too many wrong keys; wait a little"
+            return self._refuse("guessing", HTTPStatus.TOO_MANY_REQUESTS, what, retry)
+        headers = request.headers
+        key = key_of(headers.get_all("Authorization"), _protocols(headers))
+        if self._gate.name_of(key) is None:
+            guesses.take(1, now)
+            scheme = {"WWW-Authenticate": "Bearer"}
+            return self._refuse("key", HTTPStatus.UNAUTHORIZED, "a valid key is needed", scheme)
+        if guesses.holds(GUESSES, now):
+            del self._guesses[address]
+        return None
+
+    def _answer(
+        self, connection: ServerConnection, request: Request, path: str, host: str
+    ) -> Response:
+        match path:
+            case "/healthz":
+                return plain(HTTPStatus.OK, "ok\n")
+            case "/readyz" if self.ready:
+                return plain(HTTPStatus.OK, "ready\n")
+            case "/readyz":
+                return plain(HTTPStatus.SERVICE_UNAVAILABLE, f"{self._unready()}\n")
+            case "/metrics":
+                if not is_loopback(_address(connection)) and (
+                    refusal := self._check_key(connection, request)
+                ):
+                    return refusal
+                faults = getattr(self._house.engine, "faults", {})
+                body = self.metrics.text(ready=self.ready, faults=faults)
+                return respond(HTTPStatus.OK, body, CONTENT_TYPE, {"Cache-Control": "no-store"})
+            case _:
+                known = request.headers.get("If-None-Match")
+                return self._answers.page(path, host=host, known=known)
+
+    def _unready(self) -> str:
+        if self._house.draining.is_set():
+            return "shutting down"
+        if not self._warm:
+            return "models are warming up"
+        return "no free session" if not self._slots.free else "a model fails"
+
+    def _refuse(
+        self, reason: str, status: HTTPStatus, text: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        self.metrics.refused.labels(reason).inc()
+        log.info("refused: %s", reason)
+        return plain(status, f"{text}\n", headers)
+
+    # A session
+
+    async def _welcome(self, connection: ServerConnection) -> None:
+        assert connection.request is not None, "the handshake is over"
+        route = ROUTES[connection.request.path.partition("?")[0]]
+        address = _address(connection)
+        if not self._slots.take(address):
+            self.metrics.refused.labels("overloaded").inc()
+            full = Hangup("overloaded", "no room for another session; try again later", OVERLOADED)
+            await self._farewell(connection, route, full)
+            return
+        self.metrics.opened.labels(route.name).inc()
+        door = Door(connection, self._house, route.name, clock=self._clock)
+        self._doors[door.session_id] = door, route
+        try:
+            with self.metrics.sessions.labels(route.name).track_inprogress():
+                ending = await self._hold(connection, door, route)
+        finally:
+            del self._doors[door.session_id]
+            self._slots.give_back(address)
+        if ending is not None:
+            self.metrics.hangups.labels(ending.closing).inc()
+            await self._farewell(connection, route, ending)
+
+    async def _hold(self, connection: ServerConnection, door: Door, route: Route) -> Hangup | None:
+        """One session; how to say goodbye, None where nobody is there to hear it."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                beside = [
+                    tasks.create_task(door.sender.run(), name="send"),
+                    tasks.create_task(door.watch(), name="watch"),
+                ]
+                await route.serve()(connection, door)
+                await door.sender.flush()
+                for task in beside:
+                    task.cancel()
+        except Exception as problem:
+            cause = first(problem)
+            if isinstance(cause, Hangup):
+                return cause
+            if isinstance(cause, ConnectionClosed):
+                return None
+            what = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+            log.error("a session failed (%s)", what)
+            log.debug("it failed here", exc_info=cause)
+            return Hangup("internal", "the server failed here; open another session", FAILED)
+        return Hangup("", "done", DONE)
+
+    async def _farewell(self, connection: ServerConnection, route: Route, ending: Hangup) -> None:
+        reason = ending.message.encode()[:REASON_BYTES].decode(errors="ignore")
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                if ending.code:
+                    self.metrics.errors.labels(ending.code).inc()
+                    with suppress(ConnectionClosed):
+                        await connection.send(route.error(ending.code, ending.message))
+                await connection.close(ending.closing, reason)
+        except TimeoutError:
+            connection.transport.abort()
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound socket whose clients cannot hide how slowly they read.
+
+    Raises:
+        ConfigError: the address cannot be had.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        bound = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--host {host} --port {port}: no such address ({error})") from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        bound.bind(address)
+        bound.listen(BACKLOG)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            what = "is taken by another program; give --port another number, or 0 for any"
+        elif error.errno == errno.EACCES:
+            what = "is not for ordinary users; give a --port above 1023"
+        else:
+            what = f"cannot be had ({error.strerror}); give another --host or --port"
+        raise ConfigError(f"{host}:{port} {what}", host=host, port=port) from None
+    return bound
+
+
+def tls_context(options: ServerOptions) -> ssl.SSLContext | None:
+    """What speaks TLS; None where we do not.
+
+    Raises:
+        ConfigError: the certificate and its key cannot be used.
+    """
+    if not options.tls_cert and not options.tls_key:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"--tls-cert {options.tls_cert} --tls-key {options.tls_key}: {error};"
+            " give a PEM certificate and its private key"
+        ) from None
+    return context
+
+
+def _select_protocol(
+    connection: ServerConnection, offered: Sequence[Subprotocol]
+) -> Subprotocol | None:
+    """The route's own, if it was offered; never the one that holds a key. None is fine too."""
+    assert connection.request is not None, "it was read before"
+    route = ROUTES.get(connection.request.path.partition("?")[0])
+    return Subprotocol(route.protocol) if route and route.protocol in offered else None
+
+
+def _protocols(headers: Any) -> list[str]:
+    return [
+        name.strip()
+        for value in headers.get_all("Sec-WebSocket-Protocol")
+        for name in value.split(",")
+    ]
+
+
+def _address(connection: ServerConnection) -> str:
+    return str((connection.remote_address or ("unknown",))[0])
