@@ -11,7 +11,8 @@ import asyncio
 import json
 import logging
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,8 @@ class Bridge:
         """One connection, as long as it lasts."""
         client = self._client()
         try:
-            await client.__aenter__()
+            with _heedful():
+                await client.__aenter__()
         except BaseException:
             # A broker that accepts and then says nothing: aiomqtt has no way to let go of it, and
             # its socket would stay with us.
@@ -140,7 +142,8 @@ class Bridge:
 
     async def _subscribe(self, client: aiomqtt.Client) -> None:
         topics = [*map(self._topics.command, COMMANDS), self._topics.status, BIRTH_TOPIC]
-        granted = await client.subscribe([(topic, 1) for topic in topics])
+        with _heedful():
+            granted = await client.subscribe([(topic, 1) for topic in topics])
         refused = [
             topic
             for topic, code in zip(topics, granted, strict=True)
@@ -212,12 +215,13 @@ class Bridge:
 
     async def _publish(self, client: aiomqtt.Client, message: Message) -> None:
         try:
-            await client.publish(
-                message.topic,
-                message.payload,
-                qos=1 if message.retain else 0,
-                retain=message.retain,
-            )
+            with _heedful():
+                await client.publish(
+                    message.topic,
+                    message.payload,
+                    qos=1 if message.retain else 0,
+                    retain=message.retain,
+                )
         except BaseException:
             self.backlog.give_back(message)
             raise
@@ -269,8 +273,23 @@ def why(error: BaseException, broker: Broker) -> str:
     if text.startswith("Disconnected"):
         return "the connection was lost"
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return f"its certificate is not trusted ({text.rpartition(': ')[2]}); see --mqtt-ca"
+        reason = text.rpartition(": ")[2].partition(" (_ssl")[0]
+        return f"its certificate is not trusted: {reason}; see --mqtt-ca"
     return text
+
+
+@contextmanager
+def _heedful() -> Iterator[None]:
+    """Keeps a cancellation: before Python 3.12, `wait_for` loses one that comes with the answer."""
+    before = _cancellations()
+    yield
+    if _cancellations() > before:
+        raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 async def forget(broker: Broker) -> None:
