@@ -48,7 +48,7 @@ def tone(duration_s: float, hz: float = 220.0) -> bytes:
 
 
 class ScriptedServer:
-    """One port for the page and its socket; `sessions` counts sockets, `got` keeps their messages."""
+    """One port for the page and its socket. `sessions` counts sockets, `got` is what they sent."""
 
     def __init__(self) -> None:
         self.got: list[Event] = []
@@ -58,6 +58,8 @@ class ScriptedServer:
         self.offered: list[str] = []
         self.on_message: Callable[[Event], None] = lambda message: None
         self.on_audio: Callable[[float], None] = lambda seconds: None  # of this session so far
+        self.refuse = False  # the socket, as a server does that wants another key
+        self.missing: str | None = None  # files whose path holds this are not found
         self.port = 0
         self._server: Server | None = None
         self._socket: ServerConnection | None = None
@@ -89,13 +91,6 @@ class ScriptedServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
-
-    def reset(self) -> None:
-        """Forget what was seen and scripted."""
-        self.got.clear()
-        self.audio_bytes = 0
-        self.on_message = lambda message: None
-        self.on_audio = lambda seconds: None
 
     def sent(self, kind: str) -> list[Event]:
         """What the page sent of one type."""
@@ -171,9 +166,10 @@ class ScriptedServer:
     def _page(self, connection: ServerConnection, request: Request) -> Response | None:
         path = urlsplit(request.path).path
         if path == "/v1/stream":
-            return None
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "no\n") if self.refuse else None
         file = WEB / ("index.html" if path == "/" else path.lstrip("/"))
-        if path != "/healthz" and not file.is_file():
+        is_missing = self.missing is not None and self.missing in path
+        if path != "/healthz" and (is_missing or not file.is_file()):
             return connection.respond(HTTPStatus.NOT_FOUND, "no such page\n")
         body = b"ok\n" if path == "/healthz" else file.read_bytes()
         kind = "text/plain" if path == "/healthz" else mimetypes.guess_type(file.name)[0]

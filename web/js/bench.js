@@ -44,7 +44,7 @@ export class Bench {
   constructor(root, actions) {
     this.root = root;
     const pick = (/** @type {string} */ label, /** @type {string} */ accept, /** @type {(file: File) => void} */ take, /** @type {string} */ id) => {
-      const input = el("input", { type: "file", accept, class: "unseen", id, tabindex: "-1", "aria-label": label });
+      const input = el("input", { type: "file", accept, id, hidden: true });
       input.onchange = () => {
         const file = input.files?.[0];
         input.value = "";
@@ -75,13 +75,11 @@ export class Bench {
   render(facts) {
     if (this.root.hidden) return;
     const list = rows(facts.turns);
-    this.#view.replaceChildren(
-      this.#headline(list, facts),
-      this.#falls(facts),
-      figures(list, facts.other),
-      scatter(list, facts.other),
-      about(list, facts),
-    );
+    const parts = [this.#headline(list, facts)];
+    if (list.length > 0 || facts.other) {
+      parts.push(this.#falls(facts), figures(list, facts.other), scatter(list, facts.other));
+    }
+    this.#view.replaceChildren(...parts, about(list, facts));
   }
 
   /** @param {Row[]} list @param {Facts} facts */
@@ -89,7 +87,7 @@ export class Bench {
     const spoken = list.filter((row) => row.kind !== "typed");
     const { p50, n } = summary(spoken.map(perceived));
     const parts = [el("p", { class: "hint" }, "Your last word to the first sound, median")];
-    if (p50 === null) parts.push(el("p", { class: "figure" }, "–"), el("p", { class: "hint" }, "Speak, or stream a file, to measure."));
+    if (p50 === null) parts.push(el("p", { class: "figure" }, "–"), el("p", { class: "hint" }, "Speak, or stream a file: each turn draws here where its time went."));
     else {
       parts.push(el("p", { class: "figure" }, (p50 * 1000).toFixed(0), el("small", {}, `ms, n = ${n}`)));
       const base = baselines[0];
@@ -104,7 +102,7 @@ export class Bench {
     const measured = turns.filter((turn) => Object.keys(turn.marks).length > 0).reverse();
     const drawn = measured.map((turn) => waterfall(turn, baselines[0]));
     const section = el("section", {}, el("h3", {}, "Where the time went"));
-    if (drawn.length === 0) section.append(el("p", { class: "hint" }, "Each turn draws its stages here; zero is the moment the turn was declared over."));
+    section.append(el("p", { class: "hint" }, drawn.length > 0 ? "Zero is the moment the turn was declared over. What lies before it cost you nothing." : "No turn of this session was measured yet."));
     section.append(...drawn.slice(0, SHOWN));
     if (drawn.length > SHOWN) {
       const older = el("details", { class: "older", open: this.#open }, el("summary", {}, `${drawn.length - SHOWN} older`), ...drawn.slice(SHOWN));

@@ -11,11 +11,12 @@ import { middleHz, semitones, threshold } from "./prosody.js";
 /** @typedef {{points: Point[], bottom: number}} Strip unbroken, within one line of text */
 /** @typedef {{high: string, low: string, rail: string, marks: string}} Ink */
 
-const SPAN = 9; // semitones to either side of the speaker's middle
+const SPAN = 7; // semitones to either side of the speaker's middle
 const LOUD_DB = 24; // from thin to thick
 const MARK_S = 0.1;
-export const HEIGHT = 19; // CSS pixels of the ribbon
-const RAIL = 25; // CSS pixels below the words
+const HEIGHT = 26; // CSS pixels of the ribbon
+const RAIL = 32; // CSS pixels below the words; talk.css leaves room for both
+const HOLD = 8; // readings, 160 ms: a consonant is no pause
 
 /** @param {number} value @param {number} least @param {number} most */
 function clamp(value, least, most) {
@@ -44,12 +45,13 @@ export function place(stretches, at_s) {
  */
 export function strips(readings, stretches, middle_hz) {
   const quiet = threshold(readings);
+  const silent = silences(readings, quiet);
   const levels = tune(readings, middle_hz);
   /** @type {Strip[]} */
   const found = [];
   let strip = /** @type {Strip|null} */ (null);
   readings.forEach(({ at_s, dbfs, hz }, i) => {
-    const spot = dbfs < quiet ? null : place(stretches, at_s);
+    const spot = silent[i] ? null : place(stretches, at_s);
     if (spot === null) {
       strip = null;
       return;
@@ -59,11 +61,28 @@ export function strips(readings, stretches, middle_hz) {
       found.push(strip);
     }
     const loud = clamp((dbfs - quiet) / LOUD_DB, 0, 1);
-    const half = (0.6 + 3.4 * loud ** 1.4) * (hz === null ? 0.45 : 1);
+    const half = (0.7 + 5 * loud ** 1.6) * (hz === null ? 0.5 : 1);
     strip.points.push({ x: spot.x, y: 0.5 - levels[i] / (2 * SPAN), half });
   });
   for (const { points } of found) soften(points);
   return found.filter(({ points }) => points.length > 1);
+}
+
+/**
+ * Which readings belong to a silence that the ear would notice.
+ * @param {readonly Reading[]} readings @param {number} quiet dBFS
+ * @returns {boolean[]}
+ */
+function silences(readings, quiet) {
+  const found = readings.map(({ dbfs }) => dbfs < quiet);
+  for (let from = 0; from < found.length; from += 1) {
+    if (!found[from]) continue;
+    let to = from;
+    while (to < found.length && found[to]) to += 1;
+    if (to - from < HOLD && from > 0 && to < found.length) found.fill(false, from, to);
+    from = to;
+  }
+  return found;
 }
 
 /**
@@ -149,8 +168,8 @@ function rail(pen, stretch, likeness, ink) {
 /** @param {CanvasRenderingContext2D} pen @param {Strip} strip @param {Ink} ink */
 function paint(pen, { points, bottom }, ink) {
   const top = bottom + 2;
-  const reach = HEIGHT - 6;
-  const y = (/** @type {Point} */ point) => top + 3 + point.y * reach;
+  const reach = HEIGHT - 8;
+  const y = (/** @type {Point} */ point) => top + 4 + point.y * reach;
   const shade = pen.createLinearGradient(0, top, 0, top + HEIGHT);
   shade.addColorStop(0.15, ink.high);
   shade.addColorStop(0.85, ink.low);

@@ -139,7 +139,7 @@ export class TurnView {
       const isLast = i === words.length - 1;
       const last_s = Math.max(words[i].end_s, Math.min(this.turn.speech_end_s ?? Infinity, words[i].end_s + AFTER_S));
       const stretch = {
-        start_s: before ? before.end_s : i === 0 ? Math.max(words[0].start_s, (this.turn.speech_start_s ?? 0) - BEFORE_S) : found[i - 1].end_s,
+        start_s: before ? before.end_s : (found[i - 1]?.end_s ?? words[0].start_s),
         end_s: after ? after.start_s : isLast ? last_s : words[i + 1].start_s,
         left: box.left - origin.left,
         right: box.right - origin.left,
@@ -149,6 +149,8 @@ export class TurnView {
       if (previous && !before && previous.bottom === stretch.bottom) {
         previous.right = stretch.left = (previous.right + stretch.left) / 2; // no gap: there was no pause
       }
+      // The recognizer lets first words begin with the silence before them.
+      if (i === 0) stretch.start_s = Math.min(Math.max(stretch.start_s, this.turn.speech_start_s ?? 0), stretch.end_s);
       found.push(stretch);
     });
     this.#addOpenEnd(found, origin);
