@@ -18,11 +18,12 @@ import numpy as np
 from textpro_stream.bench.questions import Question
 from textpro_stream.clock import Clock
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, seconds
+from textpro_stream.errors import TextproError
 
 LEAD_S = 0.5  # of quiet before the question, as a person leaves
 NOISE = 1e-4  # full scale, -80 dBFS: what a good microphone gives in a quiet room
 GIVES_UP_S = 20.0  # after the end of speech
-FAST = 4.0  # times real time, for those who only record
+FAST = 8.0  # times real time, for those who only record
 PACED_S = 1.0  # before the end of speech, from which the pace is real for everybody
 HEAD = frozenset({"type", "turn", "at_s", "wall_s", "source"})  # of every message
 EXCHANGES = 8  # of clock stamps; the one with the shortest way counts
@@ -121,6 +122,8 @@ class Driver:
                     await _Asking(session, self._clock, question, turn, fast, self._whole).run()
         except TimeoutError:
             turn.status = "no reply"
+        except TextproError as error:
+            turn.status = str(error)
         return turn
 
 

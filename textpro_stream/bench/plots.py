@@ -194,4 +194,6 @@ def _grid_y(y: svg.Scale, width: float) -> list[str]:
 
 def _ms(value: float) -> str:
     """Seconds as a person reads them."""
-    return f"{value:g} s" if value and value % 0.5 == 0 else f"{value * 1000:.0f} ms"
+    if value and value % 0.5 == 0:
+        return f"{value:g} s"
+    return f"{value * 1000:.1f} ms" if 0 < abs(value) < 0.01 else f"{value * 1000:.0f} ms"

@@ -19,7 +19,7 @@ STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.55 system-ui, sans-serif; font-variant-numeric: tabular-nums }
-main { max-width: 800px; margin: 0 auto; padding: 48px 20px 80px }
+main { max-width: 900px; margin: 0 auto; padding: 48px 20px 80px }
 h1 { font-size: 30px; line-height: 1.2; letter-spacing: -.02em; margin: 0 0 6px }
 h2 { font-size: 18px; letter-spacing: -.01em; margin: 48px 0 2px }
 p { margin: 0 0 12px; max-width: 66ch } .soft { color: var(--soft) }
@@ -33,7 +33,8 @@ figure { margin: 12px 0 0; background: var(--card); border: 1px solid var(--fain
 svg { display: block; width: 100%; min-width: 560px; height: auto }
 .scroll { overflow-x: auto; margin-top: 12px }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; white-space: nowrap }
-th { text-align: right; font-weight: 500; color: var(--soft) }
+th { text-align: right; font-weight: 500; color: var(--soft); white-space: normal;
+  vertical-align: bottom; line-height: 1.25 }
 td { text-align: right } th, td { padding: 5px 8px; border-bottom: 1px solid var(--faint) }
 th:first-child, td:first-child, td.left, th.left { text-align: left }
 tr.first td { border-top: 2px solid var(--faint) } td small { color: var(--soft) }
@@ -58,7 +59,7 @@ svg .s2.line, svg .s2.mark { stroke: var(--s2); fill: none }
 """
 
 ABOUT = {
-    "streaming": "words reach the LLM while they are spoken; the reply is drafted in the pause",
+    OURS: "words reach the LLM while they are spoken; the reply is drafted in the pause",
     "record-then-run": "500 ms of silence, then recognition, the whole reply, all its audio",
     "sentence-streaming": "500 ms of silence, then recognition, then the reply by sentences",
 }
@@ -194,7 +195,7 @@ def _legend(systems: Sequence[str]) -> str:
 
 def _growth(result: dict[str, Any], figure: str) -> str:
     grown = [
-        f"{name} {of[figure] * 1000:+.0f} ms"
+        f"{name} {round(of[figure] * 1000):+d} ms"
         for name, of in result["growth"].items()
         if of[figure] is not None
     ]
@@ -203,7 +204,7 @@ def _growth(result: dict[str, Any], figure: str) -> str:
 
 def _table(result: dict[str, Any]) -> str:
     columns = SHOWN
-    head = "".join(f"<th>{name}</th>" for name in columns)
+    head = "".join(f"<th>{name.replace('_', '_<wbr>')}</th>" for name in columns)
     rows = []
     systems = result["systems"]
     for group in dict.fromkeys(group for of in systems.values() for group in of):

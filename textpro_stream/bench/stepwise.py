@@ -256,8 +256,8 @@ class StepwiseConversation:
         device, clock = self._parts.device, self._parts.clock
         await device.run(Priority.PREFILL, partial(self._dialogue.say, said))
         await device.run(Priority.PREFILL, self._dialogue.draft)
-        for name in ("last_commit", "llm_ready"):
-            marks.note(name, clock.now())
+        marks.note("last_commit", clock.now())
+        marks.note("llm_ready", clock.now())
         self._text, self._why, self._began = "", "", None
         give = self._whole if self._kind == "record-then-run" else self._by_sentence
         self._giving = asyncio.create_task(give(turn, marks), name=f"reply {turn}")
@@ -278,9 +278,11 @@ class StepwiseConversation:
 
     async def _whole(self, turn: int, marks: TurnMarks) -> None:
         """All tokens, then all audio, then send."""
-        text = "".join([piece async for piece in self._pieces(marks)])
+        async with aclosing(self._pieces(marks)) as pieces:
+            text = "".join([piece async for piece in pieces])
         marks.note("first_clause", self._parts.clock.now())
-        chunks = [chunk async for chunk in self._spoken(text, 0, 0, marks)]
+        async with aclosing(self._spoken(text, 0, 0, marks)) as audio:
+            chunks = [chunk async for chunk in audio]
         self._text = text
         await self._emit(ReplyStarted(turn, 0))
         await self._emit(ReplyText(turn, 0, text))
@@ -294,20 +296,22 @@ class StepwiseConversation:
             spoken = 0
             while (sentence := await waiting.get()) is not None:
                 text, start = sentence
-                async for chunk in self._spoken(text, spoken, start, marks):
-                    spoken = chunk.start + len(chunk.samples)
-                    await self._send(turn, [chunk], marks)
+                async with aclosing(self._spoken(text, spoken, start, marks)) as chunks:
+                    async for chunk in chunks:
+                        spoken = chunk.start + len(chunk.samples)
+                        await self._send(turn, [chunk], marks)
 
         async def decode() -> None:
             given = 0  # characters handed to the voice
-            async for piece in self._pieces(marks):
-                if not self._text:
-                    await self._emit(ReplyStarted(turn, 0))
-                self._text += piece
-                await self._emit(ReplyText(turn, 0, piece))
-                for end in sentence_ends(self._text, given):
-                    await hand_over(given, end)
-                    given = end
+            async with aclosing(self._pieces(marks)) as pieces:
+                async for piece in pieces:
+                    if not self._text:
+                        await self._emit(ReplyStarted(turn, 0))
+                    self._text += piece
+                    await self._emit(ReplyText(turn, 0, piece))
+                    for end in sentence_ends(self._text, given):
+                        await hand_over(given, end)
+                        given = end
             await hand_over(given, len(self._text))
             await waiting.put(None)
 
