@@ -355,9 +355,10 @@ async def test_runs_go_out_and_come_in_again(
         assert exported["turns"][0]["marks"]["server_perceived"] > 0
         assert exported["about"]["models"] == {"asr": "script", "llm": "script", "voice": "script"}
 
-        turns = [{"speech_s": 2.5, "marks": {"server_perceived": 2.0}}]
+        client = {"user_perceived": 2.0}
+        turns = [{"system": "record-then-run", "speech_s": 2.5, "client": client}]
         bench = tmp_path / "bench.json"
-        bench.write_text(json.dumps({"systems": {"record-then-run": {"turns": turns}}}))
+        bench.write_text(json.dumps({"kind": "textpro bench latency", "turns": turns}))
         await page.set_input_files("#import-file", bench)
         await expect(page.locator("#bench .fall .ghost")).to_be_visible()
         await expect(page.locator("#bench .sooner")).to_contain_text("sooner than record-then-run")

@@ -77,5 +77,5 @@ test("ticks are round and inside", () => {
 });
 
 test("times read well", () => {
-  assert.deepEqual([0.0123, -0.25, 12.34].map(ms), ["12 ms", "-250 ms", "12.3 s"]);
+  assert.deepEqual([0.0123, -0.25, 12.34].map(ms), ["12 ms", "−250 ms", "12.3 s"]);
 });

@@ -150,10 +150,13 @@ test("files of others are refused in one line", () => {
 });
 
 test("a bench report gives the ghost: the nearest lengths decide", () => {
-  const turns = [2, 2, 2, 2, 2, 20, 20, 20, 20, 20].map((length) => ({ speech_s: length, marks: { server_perceived: length / 10 + 1 } }));
-  const report = { systems: { "sentence-stream": { turns }, "record-then-run": { turns }, empty: { turns: [] } } };
-  const { baselines } = read(JSON.stringify(report), "bench");
-  assert.deepEqual(baselines.map(({ name }) => name), ["record-then-run", "sentence-stream"]);
+  const turns = ["sentence-stream", "record-then-run", "streaming"].flatMap((system) =>
+    [2, 2, 2, 2, 2, 20, 20, 20, 20, 20].map((speech_s) => ({ system, speech_s, client: { user_perceived: speech_s / 10 + 1 } })));
+  turns.push({ system: "record-then-run", speech_s: 3, false_endpoints: 1, client: { user_perceived: -1 } });
+  turns.push({ system: "record-then-run", speech_s: 3, client: {}, marks: {} });
+  const { run, baselines } = read(JSON.stringify({ kind: "textpro bench latency", turns }), "bench");
+  assert.equal(run, null);
+  assert.deepEqual(baselines.map(({ name, turns: { length } }) => [name, length]), [["record-then-run", 10], ["sentence-stream", 10]]);
   assert.equal(ghost(baselines[0], 3), 1.2);
   assert.equal(ghost(baselines[0], 18), 3);
 });

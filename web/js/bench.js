@@ -102,7 +102,7 @@ export class Bench {
     const measured = turns.filter((turn) => Object.keys(turn.marks).length > 0).reverse();
     const drawn = measured.map((turn) => waterfall(turn, baselines[0]));
     const section = el("section", {}, el("h3", {}, "Where the time went"));
-    section.append(el("p", { class: "hint" }, drawn.length > 0 ? "Zero is the moment the turn was declared over. What lies before it cost you nothing." : "No turn of this session was measured yet."));
+    section.append(el("p", { class: "hint" }, drawn.length > 0 ? "Zero is the moment the turn was declared over. What lies before it (green) cost you nothing." : "No turn of this session was measured yet."));
     section.append(...drawn.slice(0, SHOWN));
     if (drawn.length > SHOWN) {
       const older = el("details", { class: "older", open: this.#open }, el("summary", {}, `${drawn.length - SHOWN} older`), ...drawn.slice(SHOWN));
@@ -132,11 +132,16 @@ function waterfall(turn, base) {
     return el("span", { class: "track" }, ...lines, ...bars);
   };
   const row = (/** @type {string} */ name, /** @type {string} */ kind, /** @type {number} */ first, /** @type {number} */ last) => {
-    const bar = el("i", { class: kind });
-    bar.style.left = at(first);
-    bar.style.width = kind === "heard" ? "" : `${((last - first) / width) * 100}%`;
+    const bar = (/** @type {string} */ look, /** @type {number} */ one, /** @type {number} */ two) => {
+      const drawn = el("i", { class: look });
+      drawn.style.left = at(one);
+      drawn.style.width = look === "heard" ? "" : `${((two - one) / width) * 100}%`;
+      return drawn;
+    };
+    const crosses = kind === "after" && first < 0 && last > 0;
+    const bars = crosses ? [bar("free", first, 0), bar("after", 0, last)] : [bar(kind, first, last)];
     const value = kind === "heard" ? ms(first - from) : ms(last - first);
-    return el("div", { class: "row" }, el("span", {}, name), track(bar), el("span", {}, value));
+    return el("div", { class: "row" }, el("span", {}, name), track(...bars), el("span", {}, value));
   };
   const parts = drawn.bars.map((bar) => {
     const kind = bar.name === "is it over?" ? "wait" : bar.free ? "free" : "after";
@@ -145,7 +150,7 @@ function waterfall(turn, base) {
   if (drawn.heard !== null) parts.push(row("heard", "heard", drawn.heard, drawn.heard));
   if (base && theirs !== null) parts.push(row(base.name, "ghost", from, from + theirs));
   const labels = steps.map((step) => {
-    const label = el("span", {}, `${Math.round(step * 1000)}`);
+    const label = el("span", {}, `${Math.round(step * 1000)}`.replace("-", "−"));
     label.style.left = at(step);
     return label;
   });
@@ -160,7 +165,7 @@ function figures(list, other) {
   const head = ["ms", "p50", "p90", "p95", "p99", "max", "n"].map((name) => el("th", { scope: "col" }, name));
   const line = (/** @type {string} */ label, /** @type {string} */ title, /** @type {Row[]} */ from, /** @type {(row: Row) => number|null|undefined} */ value, /** @type {string} */ kind) => {
     const { n, ...found } = summary(from.map(value));
-    const cells = Object.values(found).map((one) => el("td", {}, one === null ? "–" : String(Math.round(one * 1000))));
+    const cells = Object.values(found).map((one) => el("td", {}, one === null ? "–" : String(Math.round(one * 1000)).replace("-", "−")));
     return el("tr", { class: kind }, el("th", { scope: "row", title }, label), ...cells, el("td", {}, String(n)));
   };
   const body = FIGURES.flatMap(([label, title, value]) => {

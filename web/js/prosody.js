@@ -8,6 +8,7 @@
 
 const SHORTEST_S = 0.25; // a stop consonant closes for less
 const TOLD_S = 0.5;
+const FAINT_DBFS = -58; // quieter than any voice that was recognized
 const DROP_DB = 22; // below the loud parts of the turn: nobody is speaking
 
 /**
@@ -41,7 +42,7 @@ function middle(word) {
 export function threshold(readings) {
   if (readings.length === 0) return -Infinity;
   const sorted = readings.map(({ dbfs }) => dbfs).sort((a, b) => a - b);
-  return sorted[Math.floor((sorted.length - 1) * 0.95)] - DROP_DB;
+  return Math.max(FAINT_DBFS, sorted[Math.floor((sorted.length - 1) * 0.95)] - DROP_DB);
 }
 
 /**

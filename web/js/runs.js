@@ -137,27 +137,27 @@ function cells(line) {
   return found;
 }
 
+const OURS = "streaming"; // as the bench calls what this page talks to
+
 /**
- * The systems of a bench report that are not ours: record-then-run first.
- * @param {any} data
+ * The systems of a bench report that do not stream: record-then-run first.
+ * @param {any} report of `textpro bench baseline --json`
  * @returns {Baseline[]}
  */
-function fromBench(data) {
-  /** @type {Baseline[]} */
-  const found = [];
-  for (const [name, system] of Object.entries(data?.systems ?? {})) {
-    const turns = [];
-    const list = /** @type {any} */ (system)?.turns ?? system;
-    for (const turn of Array.isArray(list) ? list : []) {
-      const marks = turn?.marks ?? turn;
-      const perceived_s = number(turn?.heard_s ?? marks?.user_perceived ?? marks?.server_perceived);
-      if (perceived_s === null) continue;
-      turns.push({ utterance_s: number(turn.utterance_s ?? turn.speech_s ?? turn.duration_s), perceived_s });
-    }
-    if (turns.length > 0) found.push({ name, turns });
+function fromBench(report) {
+  /** @type {Map<string, Baseline>} */
+  const found = new Map();
+  for (const turn of Array.isArray(report?.turns) ? report.turns : []) {
+    const perceived_s = number(turn?.client?.user_perceived ?? turn?.marks?.server_perceived);
+    const name = String(turn?.system ?? OURS);
+    // A turn that was answered in the middle of the question would look fast.
+    if (name === OURS || perceived_s === null || turn.false_endpoints > 0) continue;
+    const baseline = found.get(name) ?? { name, turns: [] };
+    baseline.turns.push({ utterance_s: number(turn.speech_s), perceived_s });
+    found.set(name, baseline);
   }
-  const isGhost = (/** @type {Baseline} */ one) => Number(one.name.includes("record"));
-  return found.sort((one, two) => isGhost(two) - isGhost(one));
+  const isGhost = (/** @type {Baseline} */ one) => Number(one.name.startsWith("record"));
+  return [...found.values()].sort((one, two) => isGhost(two) - isGhost(one));
 }
 
 const NEAREST = 5; // baseline turns whose median stands beside one of ours

@@ -56,5 +56,6 @@ export function ticks(start, end, most) {
 
 /** @param {number} value seconds @returns {string} */
 export function ms(value) {
-  return Math.abs(value) < 9.9995 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(1)} s`;
+  const text = Math.abs(value) < 9.9995 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(1)} s`;
+  return text.replace("-", "−");
 }
