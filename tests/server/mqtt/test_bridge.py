@@ -6,7 +6,9 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -130,6 +132,27 @@ async def test_it_says_offline_when_it_leaves(broker: brokers.Broker) -> None:
     async with listening(broker) as ear:
         async with bridging(ScriptedHub(), ours(broker)):
             await ear.until(lambda now: now.get("test/node/status") == "online")
+        await ear.until(lambda now: now["test/node/status"] == "offline")
+
+
+PROCESS = """
+import asyncio, sys
+from scripted_hub import ScriptedHub
+from textpro_stream.server.mqtt import Bridge, Broker
+asyncio.run(Bridge(ScriptedHub(), Broker.parse(sys.argv[1], password=sys.argv[2])).run())
+"""
+
+
+async def test_the_broker_says_offline_for_a_process_that_was_killed(
+    broker: brokers.Broker,
+) -> None:
+    async with listening(broker) as ear:
+        environ = {**os.environ, "PYTHONPATH": str(brokers.ROOT / "tests")}
+        command = [sys.executable, "-c", PROCESS, broker.url(), PASSWORD]
+        process = await asyncio.create_subprocess_exec(*command, env=environ)
+        await ear.until(lambda now: now.get("test/node/status") == "online")
+        process.kill()
+        await process.wait()
         await ear.until(lambda now: now["test/node/status"] == "offline")
 
 
@@ -281,8 +304,6 @@ async def test_with_the_broker_away_a_flood_costs_no_memory_and_no_time(tmp_path
 async def test_a_broker_that_hangs_costs_one_socket_not_one_a_try(
     broker: brokers.Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import signal
-
     monkeypatch.setattr(bridges, "ANSWER_S", 0.1)
     broker.signal(signal.SIGSTOP)  # the kernel still accepts for it
     async with bridging(ScriptedHub(), ours(broker)) as bridge:

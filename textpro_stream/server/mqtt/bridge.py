@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import aiomqtt
 
 LOG = logging.getLogger(__name__)
+LIBRARY = logging.getLogger(f"{__name__}.aiomqtt")
 
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0  # doubling; each is cut by up to half, by chance
 STEADY_S = 10.0  # a connection that lasted this long was a good one: begin with short waits again
@@ -157,6 +158,8 @@ class Bridge:
         import aiomqtt
 
         broker = self._broker
+        # What it says beside its exceptions, we say better.
+        LIBRARY.setLevel(logging.DEBUG if LOG.isEnabledFor(logging.DEBUG) else logging.CRITICAL)
         return aiomqtt.Client(
             broker.host,
             broker.port,
@@ -168,6 +171,7 @@ class Bridge:
             keepalive=KEEPALIVE_S,
             max_queued_incoming_messages=WAITING_MAX,
             tls_context=broker.tls,
+            logger=LIBRARY,
         )
 
     # Out
