@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -83,3 +84,15 @@ async def opened(browser: Browser, url: str, **options: object) -> AsyncIterator
         assert unexpected == []
     finally:
         await context.close()
+
+
+async def until(page: Page, claim: str, timeout_s: float = 10) -> None:
+    """Playwright's own waiting evaluates strings inside the page, which its CSP forbids."""
+    async with asyncio.timeout(timeout_s):
+        while not await page.evaluate(f"Boolean({claim})"):
+            await page.wait_for_timeout(20)
+
+
+def silence_nothing() -> str:
+    """Echo and noise filters off, as a user may choose: they change what a fake microphone says."""
+    return """localStorage.setItem("textpro.settings", '{"echo": false, "noise": false}');"""

@@ -1,21 +1,19 @@
 """The page in a real browser, against a scripted server under the strict headers."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
-from web.browser import chromium, opened, write_microphone
+from web.browser import chromium, opened, until, write_microphone
 from web.scripted_server import INPUT_RATE, RATE, ScriptedServer, tone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SPOKEN = json.loads((Path(__file__).parent / "spoken_turn.json").read_text())
 REPLY_S = 0.6
-Open = Callable[..., Awaitable[Page]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -74,13 +72,6 @@ ENDS = ("reply.done", "turn.latency")
 async def write(page: Page, text: str) -> None:
     await page.get_by_role("textbox", name="Write instead of speaking").fill(text)
     await page.get_by_role("button", name="Send").click()
-
-
-async def until(page: Page, claim: str, timeout_s: float = 10) -> None:
-    """Playwright's own waiting evaluates strings inside the page, which its CSP forbids."""
-    async with asyncio.timeout(timeout_s):
-        while not await page.evaluate(f"Boolean({claim})"):
-            await page.wait_for_timeout(20)
 
 
 async def test_the_key_leaves_the_address_bar_and_travels_as_a_subprotocol(
