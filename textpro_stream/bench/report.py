@@ -253,7 +253,7 @@ def _crowd(result: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td>{entry['sessions']}</td>{_cell(entry['server_perceived'])}"
         f"{_cell(entry['user_perceived'])}<td>{entry['answered']} of {entry['turns']}</td>"
-        f"<td>{entry['cut_off']}</td><td>{entry['load'].get('own', float('nan')):.2f}</td></tr>"
+        f"<td>{entry['cut_off']}</td><td>{entry['load'].get('own', '-')}</td></tr>"
         for entry in result["sessions"]
     )
     return (
