@@ -108,6 +108,11 @@ class ServerOptions:
     tls_key: str = ""
     tls: bool = False  # with a certificate made for the occasion, which browsers warn about
 
+    mqtt: str = ""  # mqtt://[user@]host[:port][/prefix]: tell this broker, and obey it; mqtts: TLS
+    mqtt_password: str = ""  # TEXTPRO_SERVER__MQTT_PASSWORD; never from the command line either
+    mqtt_ca: str = ""  # certificate file to trust instead of the system's
+    mqtt_text: bool = False  # publish what is said too; a house's broker has many readers
+
     # Two cores keep up with a few talkers at once; who comes later is refused, not served badly.
     max_sessions: int = 8
     max_sessions_per_ip: int = 0  # 0 = all of them: behind a proxy everybody has one address

@@ -10,10 +10,12 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from textpro_stream.config import Settings
+from textpro_stream.config import ServerOptions, Settings
+from textpro_stream.errors import ConfigError
 
 if TYPE_CHECKING:
     from textpro_stream.server.app import Server
+    from textpro_stream.server.mqtt import Broker
 
 EXAMPLES = """\
 examples:
@@ -35,6 +37,8 @@ FLAGS = {  # flag: (option of [server], help)
     "--tls-key": ("tls_key", "its private key, PEM"),
     "--origin": ("origins", "further pages that may connect, with commas between them"),
     "--server-name": ("hosts", "further names of this server, with commas between them"),
+    "--mqtt": ("mqtt", "broker: mqtt://[user@]host[:port][/prefix], or mqtts:// for TLS"),
+    "--mqtt-ca": ("mqtt_ca", "certificate to trust, PEM"),
     "--max-sessions": ("max_sessions", "who comes later is refused"),
 }
 
@@ -47,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(flag, dest=f"server {option}", metavar=placeholder, help=text)
     parser.add_argument("--tls", action="store_true", help="with a certificate made on the spot")
     parser.add_argument("--insecure", action="store_true", help="let other machines in, no key")
+    parser.add_argument("--mqtt-text", action="store_true", help="publish what is said, too")
+    parser.add_argument(
+        "--mqtt-forget", action="store_true", help="remove all that the broker keeps of us, and end"
+    )
     parser.add_argument("--no-speech", action="store_true", help="reply in text only")
 
 
@@ -60,7 +68,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         for flag, (option, _) in FLAGS.items()
         if (text := getattr(args, f"server {option}")) is not None
     }
-    changes |= {name: True for name in ("tls", "insecure") if getattr(args, name)}
+    changes |= {name: True for name in ("tls", "insecure", "mqtt_text") if getattr(args, name)}
     options = replace(options, **changes)
     return asyncio.run(_serve(args, replace(settings, server=options)))
 
@@ -69,20 +77,60 @@ async def _serve(args: argparse.Namespace, settings: Settings) -> int:
     from textpro_stream.cli.notices import tell_what_is_off
     from textpro_stream.cli.progress import Downloads
     from textpro_stream.pipeline import Engine
-    from textpro_stream.server.app import Server
+    from textpro_stream.server.app import Server, listening_socket
+    from textpro_stream.server.security import check_bind, read_keys
 
-    stopped = asyncio.Event()
+    options = settings.server
+    check_bind(options, read_keys(options))  # before any model is loaded
+    listening_socket(options.host, options.port).close()  # likewise
+    broker = _broker(options)
+    if args.mqtt_forget:
+        return await _forget(broker)
     async with AsyncExitStack() as stack:
         with Downloads() as progress:
             engine = await stack.enter_async_context(
                 await Engine.load(settings, speech=not args.no_speech, progress=progress)
             )
         tell_what_is_off(engine)
-        server = await stack.enter_async_context(Server(engine, settings.server))
-        _listen_for_signals(stopped)
-        print(announcement(server), flush=True)
-        await stopped.wait()
-        print("stopping; once more stops at once", flush=True)
+        server = await stack.enter_async_context(Server(engine, options))
+        beside = [asyncio.create_task(server.warm_up(), name="warm up")]
+        if broker is not None:
+            from textpro_stream.server.mqtt import Bridge
+
+            bridge = Bridge(server.hub, broker, text=options.mqtt_text)
+            beside.append(asyncio.create_task(bridge.run(), name="mqtt"))
+            stack.push_async_callback(bridge.close)
+        await until_stopped(server)
+    return 0
+
+
+async def until_stopped(server: Server) -> None:
+    """Say where the server is, wait for a signal, drain. A second signal ends the process."""
+    stopped = asyncio.Event()
+    _listen_for_signals(stopped)
+    print(announcement(server), flush=True)
+    await stopped.wait()
+    print("stopping; once more stops at once", flush=True)
+    await server.drain()
+
+
+def _broker(options: ServerOptions) -> Broker | None:
+    if not options.mqtt:
+        return None
+    from textpro_stream.server.mqtt import Broker
+
+    return Broker.parse(
+        options.mqtt, password=options.mqtt_password or None, ca=options.mqtt_ca or None
+    )
+
+
+async def _forget(broker: Broker | None) -> int:
+    from textpro_stream.server.mqtt import forget
+
+    if broker is None:
+        raise ConfigError("--mqtt-forget: name the broker, with --mqtt")
+    await forget(broker)
+    print(f"{broker} keeps nothing of this server")
     return 0
 
 

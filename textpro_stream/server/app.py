@@ -15,7 +15,6 @@ import json
 import logging
 import secrets
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,7 +30,8 @@ from websockets.typing import Subprotocol
 
 from textpro_stream.clock import Clock, MonotonicClock
 from textpro_stream.config import ServerOptions
-from textpro_stream.errors import ConfigError
+from textpro_stream.errors import ConfigError, TextproError
+from textpro_stream.events import ReplyAudio, ReplyEnded
 from textpro_stream.pipeline.failure import first
 from textpro_stream.server import lean
 from textpro_stream.server.door import Door, House
@@ -55,6 +55,7 @@ from textpro_stream.server.security import (
     key_of,
     read_keys,
 )
+from textpro_stream.server.tls import tls_context
 
 if TYPE_CHECKING:
     from textpro_stream.pipeline import Engine
@@ -147,7 +148,7 @@ class Server:
         self._slots = Slots(options.max_sessions, options.max_sessions_per_ip)
         self._guesses: dict[str, Bucket] = {}
         self._doors: dict[str, tuple[Door, Route]] = {}
-        self._warm = False
+        self._warm = True
         self._listener: Listener | None = None
 
     @property
@@ -194,7 +195,6 @@ class Server:
             max_size=options.message_bytes,
             logger=wire_log,
         )
-        self._warm = True
         return self
 
     async def __aexit__(
@@ -204,6 +204,20 @@ class Server:
         at: TracebackType | None,
     ) -> None:
         await self.drain()
+
+    async def warm_up(self) -> None:
+        """Answer once, to nobody: what is made at first use is not the first client's wait."""
+        self._warm = False
+        try:
+            async with self._house.open_conversation(live=False) as talk:
+                await talk.say("Hello.")
+                async for event in talk:
+                    if isinstance(event, ReplyAudio | ReplyEnded):
+                        break
+        except TextproError as error:
+            log.warning("warming up failed: %s", error)
+        finally:
+            self._warm = True
 
     async def drain(self) -> None:
         """Stop accepting, let replies that are being given end, say goodbye, close. Idempotent."""
@@ -410,25 +424,6 @@ def listening_socket(host: str, port: int) -> socket.socket:
             what = f"cannot be had ({error.strerror}); give another --host or --port"
         raise ConfigError(f"{host}:{port} {what}", host=host, port=port) from None
     return bound
-
-
-def tls_context(options: ServerOptions) -> ssl.SSLContext | None:
-    """What speaks TLS; None where we do not.
-
-    Raises:
-        ConfigError: the certificate and its key cannot be used.
-    """
-    if not options.tls_cert and not options.tls_key:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(options.tls_cert, options.tls_key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"--tls-cert {options.tls_cert} --tls-key {options.tls_key}: {error};"
-            " give a PEM certificate and its private key"
-        ) from None
-    return context
 
 
 def _select_protocol(

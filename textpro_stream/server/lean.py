@@ -168,8 +168,9 @@ class _Session:
                 self._ended = True
                 await self._put(talk.finish)
             case "heard":
-                if _count(order, "turn") == self._speaking:
-                    talk.heard(_count(order, "samples"))
+                turn, samples = _count(order, "turn"), _count(order, "samples")
+                if turn == self._speaking:
+                    talk.heard(samples)
             case "set":
                 changes = _booleans(order, CHANGES)
                 await self._put(lambda: self.configure(changes))

@@ -109,8 +109,8 @@ class Gate:
         if self._any_address:
             name = socket.gethostname().lower()
             own |= {name, f"{name}.local"}
-        self._hosts = own | {host.lower() for host in _listed(options.hosts)}
-        self._origins = {_origin(origin) for origin in _listed(options.origins)} - {None}
+        self._hosts = own | {host.lower() for host in listed(options.hosts)}
+        self._origins = {_origin(origin) for origin in listed(options.origins)} - {None}
 
     @property
     def asks_for_key(self) -> bool:
@@ -179,7 +179,8 @@ class Redact(logging.Filter):
         return True
 
 
-def _listed(text: str) -> list[str]:
+def listed(text: str) -> list[str]:
+    """The parts of an option that is a list."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 

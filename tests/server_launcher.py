@@ -1,0 +1,118 @@
+"""A server process without weights: real sockets and pipeline, scripted models that fail on order.
+
+    python server_launcher.py '{"server": {"max_sessions": 2}, "pieces": 500}'
+
+Options: `server` as in `ServerOptions`; `pieces` of each reply, `piece_s` that each takes;
+`rate_hz` of the voice; `fails`: a model ("asr", "llm", "voice") that fails the first `times` times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scripted import Script, ScriptedDialogue, ScriptedRecognizer, ScriptedVoice
+from stand import Stand
+
+from textpro_stream.cli.quiet import quieten
+from textpro_stream.cli.serve import until_stopped
+from textpro_stream.clock import MonotonicClock
+from textpro_stream.config import ServerOptions, Settings
+from textpro_stream.contracts import AudioChunk, SpokenChunk, Transcript
+from textpro_stream.pipeline.device import DeviceThread
+from textpro_stream.server.app import Server
+
+WORDS = [(" What", 0.8), (" time", 1.1), (" is it?", 1.4)]
+
+
+@dataclass
+class Faults:
+    """Which model fails, and how often still."""
+
+    model: str = ""
+    left: int = 0
+
+    def strike(self, model: str) -> None:
+        if model == self.model and self.left > 0:
+            self.left -= 1
+            raise RuntimeError(f"scripted {model} failure")
+
+
+class FaultyRecognizer(ScriptedRecognizer):
+    def __init__(self, script: Script, start: int, faults: Faults) -> None:
+        super().__init__(script, start)
+        self._faults = faults
+
+    def push(self, item: AudioChunk, /) -> Sequence[Transcript]:
+        self._faults.strike("asr")
+        return super().push(item)
+
+
+@dataclass
+class FaultyScript(Script):
+    faults: Faults = field(default_factory=Faults)
+
+    def open(self, start: int) -> FaultyRecognizer:
+        return FaultyRecognizer(self, start, self.faults)
+
+
+@dataclass
+class FaultyDialogue(ScriptedDialogue):
+    faults: Faults = field(default_factory=Faults)
+
+    def reply(self) -> Iterator[str]:
+        self.faults.strike("llm")
+        yield from super().reply()
+
+
+@dataclass
+class FaultyVoice(ScriptedVoice):
+    faults: Faults = field(default_factory=Faults)
+
+    async def speak(self, text: str, **where: int) -> AsyncIterator[SpokenChunk]:
+        self.faults.strike("voice")
+        async for chunk in super().speak(text, **where):
+            yield chunk
+
+
+class ScriptedEngine:
+    """What a server needs of an engine."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.settings = Settings()
+        self.llm = object()
+        self.healthy = True
+        self.faults: dict[str, int] = {}
+        self._faults = Faults(order.get("fails", ""), order.get("times", 1))
+        self.voice = FaultyVoice(rate_hz=order.get("rate_hz", 16_000), faults=self._faults)
+        self._device = DeviceThread("scripted device")
+        self._pieces = order.get("pieces")
+        self._piece_s = order.get("piece_s", 0.0)
+
+    def open(self, *, live: bool = True, **_: object) -> Any:
+        dialogue = FaultyDialogue(faults=self._faults, step=lambda: time.sleep(self._piece_s))
+        if self._pieces:
+            dialogue.pieces = [f" word{n}," for n in range(self._pieces)]
+        return Stand(
+            self._device,
+            FaultyScript(WORDS, faults=self._faults),
+            dialogue,
+            self.voice,
+            clock=MonotonicClock(),
+        ).open(live=live)
+
+
+async def main(order: dict[str, Any]) -> None:
+    options = ServerOptions(**{"port": 0, **order.get("server", {})})
+    async with Server(ScriptedEngine(order), options) as server:
+        await until_stopped(server)
+
+
+if __name__ == "__main__":
+    quieten()
+    asyncio.run(main(json.loads(sys.argv[1])))
