@@ -30,10 +30,12 @@ def free_port() -> int:
 class Broker:
     """One broker on one port of this machine; the port stays through restarts."""
 
-    def __init__(self, folder: Path, *, tls: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, tls: tuple[Path, Path] | None = None, anonymous: bool = False
+    ) -> None:
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        self._folder, self._tls = folder, tls
+        self._folder, self._tls, self._anonymous = folder, tls, anonymous
         folder.mkdir(exist_ok=True)
         self._command = self._mosquitto() or self._amqtt()
 
@@ -53,7 +55,7 @@ class Broker:
         )
         lines = [
             f"listener {self.port} 127.0.0.1",
-            "allow_anonymous false",
+            f"allow_anonymous {str(self._anonymous).lower()}",
             f"password_file {passwords}",
         ]
         if os.geteuid() == 0:
@@ -72,8 +74,8 @@ class Broker:
             [
                 programs / "python",
                 "-c",
-                "import sys; from passlib.hash import sha512_crypt; "
-                "print(sha512_crypt.hash(sys.argv[1]))",
+                "import sys; from pwdlib import PasswordHash; "
+                "print(PasswordHash.recommended().hash(sys.argv[1]))",
                 PASSWORD,
             ],
             check=True,
@@ -88,6 +90,11 @@ class Broker:
                 f"    certfile: {self._tls[0]}",
                 f"    keyfile: {self._tls[1]}",
             ]
+        anyone = ["  amqtt.plugins.authentication.AnonymousAuthPlugin:"]
+        known = [
+            "  amqtt.plugins.authentication.FileAuthPlugin:",
+            f"    password_file: {passwords}",
+        ]
         config.write_text(
             "\n".join(
                 [
@@ -95,8 +102,7 @@ class Broker:
                     "  default:",
                     *listener,
                     "plugins:",
-                    "  amqtt.plugins.authentication.FileAuthPlugin:",
-                    f"    password_file: {passwords}",
+                    *(anyone if self._anonymous else known),
                 ]
             )
         )
