@@ -314,7 +314,7 @@ const refresh = eachFrame(() => {
   page.stop.disabled = !(name === "speaking" || name === "thinking");
 });
 
-/** The halo breathes with whoever speaks; the ribbon grows. */
+/** The talk button glows with whoever speaks. */
 function animate() {
   const level = player.state.playing ? Math.min(1, player.state.level * 2) : talker.level;
   page.talk.style.setProperty("--level", level.toFixed(3));

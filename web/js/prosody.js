@@ -9,7 +9,8 @@
 const SHORTEST_S = 0.25; // a stop consonant closes for less
 const TOLD_S = 0.5;
 const FAINT_DBFS = -58; // quieter than any voice that was recognized
-const DROP_DB = 22; // below the loud parts of the turn: nobody is speaking
+const DROP_DB = [22, 38]; // below the loud parts of the turn, least and most: nobody is speaking
+const ROOM_DB = 10; // above the quietest moments: the room alone
 
 /**
  * The pauses between words. Word times are rough, so the sound itself decides where it is known.
@@ -38,11 +39,16 @@ function middle(word) {
   return (word.start_s + word.end_s) / 2;
 }
 
-/** @param {readonly Reading[]} readings @returns {number} dBFS */
+/**
+ * Below this nobody is speaking: above the room, below the voice.
+ * @param {readonly Reading[]} readings of a turn @returns {number} dBFS
+ */
 export function threshold(readings) {
   if (readings.length === 0) return -Infinity;
   const sorted = readings.map(({ dbfs }) => dbfs).sort((a, b) => a - b);
-  return Math.max(FAINT_DBFS, sorted[Math.floor((sorted.length - 1) * 0.95)] - DROP_DB);
+  const loud = sorted[Math.floor((sorted.length - 1) * 0.95)];
+  const room = sorted[Math.floor((sorted.length - 1) * 0.05)] + ROOM_DB;
+  return Math.max(FAINT_DBFS, loud - DROP_DB[1], Math.min(loud - DROP_DB[0], room));
 }
 
 /**

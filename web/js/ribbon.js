@@ -11,8 +11,7 @@ import { middleHz, semitones, threshold } from "./prosody.js";
 /** @typedef {{points: Point[], bottom: number}} Strip unbroken, within one line of text */
 /** @typedef {{high: string, low: string, rail: string, marks: string}} Ink */
 
-const SPAN = 7; // semitones to either side of the speaker's middle
-const LOUD_DB = 24; // from thin to thick
+const SPAN = 8; // semitones to either side of the speaker's middle; further ones are pressed together
 const MARK_S = 0.1;
 const HEIGHT = 26; // CSS pixels of the ribbon
 const RAIL = 32; // CSS pixels below the words; talk.css leaves room for both
@@ -46,6 +45,7 @@ export function place(stretches, at_s) {
 export function strips(readings, stretches, middle_hz) {
   const quiet = threshold(readings);
   const silent = silences(readings, quiet);
+  const range = Math.max(1, readings.reduce((most, { dbfs }) => Math.max(most, dbfs), quiet) - quiet);
   const levels = tune(readings, middle_hz);
   /** @type {Strip[]} */
   const found = [];
@@ -60,8 +60,8 @@ export function strips(readings, stretches, middle_hz) {
       strip = { points: [], bottom: spot.stretch.bottom };
       found.push(strip);
     }
-    const loud = clamp((dbfs - quiet) / LOUD_DB, 0, 1);
-    const half = (0.7 + 5 * loud ** 1.6) * (hz === null ? 0.5 : 1);
+    const loud = clamp((dbfs - quiet) / range, 0, 1);
+    const half = (0.7 + 5.5 * loud ** 2.2) * (hz === null ? 0.5 : 1);
     strip.points.push({ x: spot.x, y: 0.5 - levels[i] / (2 * SPAN), half });
   });
   for (const { points } of found) soften(points);
@@ -91,7 +91,7 @@ function silences(readings, quiet) {
  * @returns {number[]}
  */
 function tune(readings, middle_hz) {
-  const known = readings.map(({ hz }) => (hz === null ? null : clamp(semitones(hz, middle_hz), -SPAN, SPAN)));
+  const known = readings.map(({ hz }) => (hz === null ? null : SPAN * Math.tanh(semitones(hz, middle_hz) / SPAN)));
   const levels = new Array(known.length).fill(0);
   let before = -1;
   known.forEach((level, i) => {

@@ -57,10 +57,11 @@ export class TurnView {
     const { turn } = this;
     this.element.dataset.kind = turn.kind;
     this.element.classList.toggle("empty", turn.isEmpty || (turn.words.length === 0 && !turn.tentative && !turn.reply && !turn.speaking));
+    const last = this.#laid.length - 1;
+    if (last >= 0 && this.#laid[last].textContent !== turn.words[last].text) {
+      this.#laid[last].textContent = turn.words[last].text; // its comma came
+    }
     for (const word of turn.words.slice(this.#laid.length)) this.#lay(word);
-    const last = turn.words.at(-1);
-    const shown = this.#laid.at(-1);
-    if (last && shown && shown.textContent !== last.text) shown.textContent = last.text; // its full stop came
     this.#maybe.textContent = turn.tentative || (turn.speaking && turn.words.length === 0 ? "…" : "");
     if (turn.endpoint && this.#kept.length === 0) this.#kept = this.#readings();
     this.#tone.textContent = turn.kind === "typed" ? "" : inWords(turn.words, turn.windows, this.#readings());
