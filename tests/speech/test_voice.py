@@ -139,6 +139,20 @@ async def test_cancelling_a_worker_that_hangs_is_prompt_and_the_next_clause_find
     check(await spoken(voice, TEXT), 22_050)
 
 
+async def test_a_clause_stopped_after_it_was_made_leaves_the_worker_alone(
+    voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(voice, "_hangs_s", 0.1)
+    first, process = voice.pid, await voice.ready()
+    async with aclosing(voice.speak(TEXT)) as chunks:
+        await anext(chunks)
+        while not process._over:  # noqa: ASYNC110  # made, not read: nothing announces that
+            await asyncio.sleep(0.01)
+    await asyncio.gather(*voice._watching)
+    check(await spoken(voice, TEXT), 22_050)
+    assert voice.pid == first
+
+
 async def test_a_text_that_kills_twice_is_given_up(
     voice: Voice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

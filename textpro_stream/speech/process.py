@@ -33,6 +33,7 @@ class Process:
         self._process, self._stdin, self._stdout = process, process.stdin, process.stdout
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Queue[Message | None]] = {}
+        self._over: set[int] = set()  # said to be over, and nobody has read that yet
         self._stale: set[int] = set()  # cancelled, and not yet said to be over
         self._quiet = asyncio.Event()  # none of those
         self._quiet.set()
@@ -108,11 +109,14 @@ class Process:
             raise WorkerGone
         if message[0] in (worker.DONE, worker.FAILED):
             self._waiting.pop(utterance, None)
+            self._over.discard(utterance)
         return message
 
     def cancel(self, utterance: int) -> bool:
         """Forget an utterance now; False if it was over already."""
-        if self._waiting.pop(utterance, None) is None or self.gone:
+        waiting, over = self._waiting.pop(utterance, None), utterance in self._over
+        self._over.discard(utterance)
+        if waiting is None or over or self.gone:
             return False
         self._stale.add(utterance)
         self._quiet.clear()
@@ -155,6 +159,8 @@ class Process:
                 self.n_messages += 1
                 if queue := self._waiting.get(utterance):
                     queue.put_nowait((kind, payload))
+                    if kind in (worker.DONE, worker.FAILED):
+                        self._over.add(utterance)
                 elif kind in (worker.DONE, worker.FAILED):
                     self._stale.discard(utterance)
                     if not self._stale:
