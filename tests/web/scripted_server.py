@@ -169,10 +169,10 @@ class ScriptedServer:
             return connection.respond(HTTPStatus.UNAUTHORIZED, "no\n") if self.refuse else None
         file = WEB / ("index.html" if path == "/" else path.lstrip("/"))
         is_missing = self.missing is not None and self.missing in path
-        if path != "/healthz" and (is_missing or not file.is_file()):
+        if path != "/readyz" and (is_missing or not file.is_file()):
             return connection.respond(HTTPStatus.NOT_FOUND, "no such page\n")
-        body = b"ok\n" if path == "/healthz" else file.read_bytes()
-        kind = "text/plain" if path == "/healthz" else mimetypes.guess_type(file.name)[0]
+        body = b"ok\n" if path == "/readyz" else file.read_bytes()
+        kind = "text/plain" if path == "/readyz" else mimetypes.guess_type(file.name)[0]
         headers = Headers(
             {
                 "Content-Type": kind or "application/octet-stream",

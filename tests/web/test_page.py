@@ -170,7 +170,7 @@ async def test_a_written_turn_is_answered_and_measured(
         await expect(page.locator(".answer")).to_contain_text("Good.")
         await until(page, "__va.rows.length === 0 && __va.heard[1] > 0")
         server.send("reply.done", text="Good.", reason="stop")
-        await until(page, "__va.rows[0].heard_s > 0 && __va.rows[0].kind === 'typed'")
+        await until(page, "__va.rows[0]?.heard_s > 0 && __va.rows[0].kind === 'typed'")
         await expect(page.locator("#words")).to_have_value("")
 
 
@@ -234,7 +234,7 @@ async def test_the_page_comes_back_after_the_server_did(
         assert server.sessions == 2
         await write(page, "After")
         await expect(page.locator(".words")).to_have_text(["Before", "After"])
-        await until(page, "__va.turns[1].id === 's2:1' && __va.heard[1] > 0")
+        await until(page, "__va.turns[1]?.id === 's2:1' && __va.heard[1] > 0")
 
 
 async def test_a_refused_key_says_what_to_do(browser: Browser, server: ScriptedServer) -> None:

@@ -65,12 +65,13 @@ const settings = new Settings((name, value) => {
   refresh();
 });
 
-const connection = new Connection(takeKey(), start(), {
+const connection = new Connection(takeKey(), start, {
   message: (message, pcm) => take(message, pcm),
   link: (next) => {
     link = next;
     retryAt_s = now_s() + (next.retry_s ?? 0);
-    if (next.type !== "open") {
+    if (next.type === "open") talker.begin(); // before any sound is sent
+    else {
       turns.begin("");
       player.clear();
     }
@@ -135,10 +136,6 @@ function beginSession(message) {
   clock.reset();
   turns.begin(String(session));
   player.begin(reply_rate_hz ?? 24000);
-  connection.start = start();
-  const now = settings.values; // the first message may have been made before a switch was changed
-  connection.send({ type: "set", voice: now.voice, barge_in: now.barge_in, push_to_talk: now.push_to_talk });
-  talker.begin();
   for (let i = 0; i < CLOCK_FIRST; i += 1) setTimeout(askClock, i * 100);
   refresh();
 }

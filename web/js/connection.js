@@ -33,7 +33,7 @@ export class Connection {
   /** @type {Message|null} waits for the binary frame that follows it */
   #audio = null;
 
-  /** @param {string|null} key @param {Record<string, unknown>} start first message of a session @param {Handlers} handlers */
+  /** @param {string|null} key @param {() => Record<string, unknown>} start first message of a session @param {Handlers} handlers */
   constructor(key, start, handlers) {
     this.key = key;
     this.start = start;
@@ -68,7 +68,7 @@ export class Connection {
     socket.onopen = () => {
       this.#opened_ms = performance.now();
       this.#audio = null;
-      this.send({ type: "start", ...this.start });
+      this.send({ type: "start", ...this.start() });
       this.handlers.link({ type: "open", text: "Connected" });
     };
     socket.onmessage = ({ data }) => this.#read(data);
@@ -125,7 +125,7 @@ export class Connection {
       return;
     }
     this.#failures = lived_s > PATIENT_S ? 1 : this.#failures + 1;
-    if (never && (await isUp())) {
+    if (never && (await isReady())) {
       const text = this.key
         ? "The server refuses this page: open the link that textpro serve printed."
         : "The server asks for a key: open the link that textpro serve printed.";
@@ -138,10 +138,10 @@ export class Connection {
   }
 }
 
-/** The page's own server answers, though its socket did not: then it does not want us. */
-async function isUp() {
+/** The server takes sessions, though its socket did not take us: then it does not want us. */
+async function isReady() {
   try {
-    return (await fetch(new URL("healthz", location.href), { cache: "no-store" })).ok;
+    return (await fetch(new URL("readyz", location.href), { cache: "no-store" })).ok;
   } catch {
     return false;
   }
@@ -151,6 +151,7 @@ async function isUp() {
 function why(code, reason) {
   if (code === 1001) return "The server is restarting";
   if (code === 1008) return `The server closed the session (${reason || "its limits"})`;
+  if (code === 1011) return "The session failed";
   if (code === 1013) return "The server is full";
   return "No connection to the server";
 }

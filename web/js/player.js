@@ -6,6 +6,7 @@ import { Resampler } from "./resample.js";
 const WORKLET = new URL("./worklets/playback.js", import.meta.url);
 const DUCKED = 10 ** (-12 / 20); // -12 dB
 const GLIDE_S = 0.02;
+const UNHEARD = 100; // pieces kept for a page that may not sound yet: some ten seconds
 const A_SESSION = 1_000_000; // more turns than a session has
 
 /** @typedef {{playing: boolean, queued_s: number, underruns: number, target_ms: number, level: number}} Playback */
@@ -103,6 +104,7 @@ export class Player {
     this.#finished = false;
     if (this.#node === null) {
       this.#queue.push([turn, pcm]);
+      if (this.#queue.length > UNHEARD) this.#queue.shift();
       return;
     }
     const ints = new Int16Array(pcm.slice(0, pcm.byteLength & ~1));

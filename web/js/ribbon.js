@@ -3,7 +3,7 @@
 // with the words, so the marks each 0.1 s stand close where somebody speaks slowly; the rail they
 // stand on is darker where the model heard more of the same.
 
-import { middleHz, semitones, threshold } from "./prosody.js";
+import { semitones, threshold } from "./prosody.js";
 
 /** @typedef {import("./pitch.js").Reading} Reading */
 /** @typedef {{start_s: number, end_s: number, left: number, right: number, bottom: number}} Stretch of time, and where it lies on the page (CSS pixels) */
@@ -123,10 +123,10 @@ function soften(points) {
  * @param {readonly Reading[]} what.readings
  * @param {readonly Stretch[]} what.stretches
  * @param {readonly {at_s: number, likeness: number}[]} what.likeness
- * @param {readonly Reading[]} what.voice of this speaker so far
+ * @param {number} what.middle_hz of the speaker
  * @param {Ink} what.ink
  */
-export function draw(canvas, { readings, stretches, likeness, voice, ink }) {
+export function draw(canvas, { readings, stretches, likeness, middle_hz, ink }) {
   const { clientWidth: width, clientHeight: height } = canvas;
   const dense = devicePixelRatio || 1;
   canvas.width = Math.round(width * dense);
@@ -135,8 +135,7 @@ export function draw(canvas, { readings, stretches, likeness, voice, ink }) {
   if (pen === null) return;
   pen.scale(dense, dense);
   for (const stretch of stretches) rail(pen, stretch, likeness, ink);
-  const voiced = voice.filter(({ hz }) => hz !== null);
-  for (const strip of strips(readings, stretches, middleHz(voiced))) paint(pen, strip, ink);
+  for (const strip of strips(readings, stretches, middle_hz)) paint(pen, strip, ink);
 }
 
 /**

@@ -3,7 +3,7 @@
 // comes after them, lighter, and is kept from screen readers.
 
 import { el } from "./dom.js";
-import { inWords, likeness, pauses } from "./prosody.js";
+import { inWords, likeness, middleHz, pauses } from "./prosody.js";
 import { draw } from "./ribbon.js";
 import { ms } from "./waterfall.js";
 
@@ -40,6 +40,7 @@ export class TurnView {
   #pauses = [];
   /** @type {import("./pitch.js").Reading[]} the sound of a turn that is over */
   #kept = [];
+  #keptHz = 0; // the speaker's middle, as it was then
 
   /** @param {Turn} turn @param {Contour} contour @param {() => void} onCutOff */
   constructor(turn, contour, onCutOff) {
@@ -63,7 +64,10 @@ export class TurnView {
     }
     for (const word of turn.words.slice(this.#laid.length)) this.#lay(word);
     this.#maybe.textContent = turn.tentative || (turn.speaking && turn.words.length === 0 ? "…" : "");
-    if (turn.endpoint && this.#kept.length === 0) this.#kept = this.#readings();
+    if (turn.endpoint && this.#kept.length === 0) {
+      this.#kept = this.#readings();
+      this.#keptHz = this.#middle();
+    }
     this.#tone.textContent = turn.kind === "typed" ? "" : inWords(turn.words, turn.windows, this.#readings());
     this.#renderAnswer();
     this.#renderGap();
@@ -127,6 +131,11 @@ export class TurnView {
     return this.contour.between(turn.speech_start_s - BEFORE_S, end_s);
   }
 
+  /** Of all that this speaker said lately: one sentence may lie high as a whole. */
+  #middle() {
+    return this.#keptHz || middleHz(this.contour.between(-Infinity, Infinity).filter(({ hz }) => hz !== null));
+  }
+
   /** Where each word's time lies on the page. @returns {Stretch[]} */
   #stretches() {
     const { words } = this.turn;
@@ -180,7 +189,7 @@ export class TurnView {
       readings: this.#readings(),
       stretches: this.#stretches(),
       likeness: likeness(this.turn.windows),
-      voice: this.contour.between(-Infinity, Infinity),
+      middle_hz: this.#middle(),
       ink: {
         high: style.getPropertyValue("--voice-high"),
         low: style.getPropertyValue("--voice-low"),
