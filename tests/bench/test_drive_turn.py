@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from textpro_stream.bench.drive import LEAD_S, Driver, best_offset, missing_time
+from textpro_stream.bench.drive import LEAD_S, Driver, best_offset, missing_time, silent_share
 from textpro_stream.bench.questions import Question
 from textpro_stream.clock import VirtualClock
 from textpro_stream.contracts import FRAME, SAMPLE_RATE
@@ -20,6 +20,7 @@ from textpro_stream.errors import DeviceError
 SPEECH_S = 1.0
 BEHIND_S = 1000.0  # of the server's clock
 END_S = LEAD_S + SPEECH_S
+SOUND = {"type": "speech.audio", "duration_s": 0.1, "pcm": b"\0\0" * 30 + b"\0\x20" * 10}
 
 
 @dataclass
@@ -71,7 +72,7 @@ def answered(turn: int, at_s: float, *, first_audio_s: float) -> list[tuple[floa
         (at_s, {"type": "speech.stopped", "turn": turn, "speech_s": speech_s}),
         (at_s, endpoint(turn, at_s)),
         (first_audio_s, {"type": "reply.started", "turn": turn}),
-        (first_audio_s, {"type": "speech.audio", "turn": turn, "pcm": b"\0\0"}),
+        (first_audio_s, SOUND | {"turn": turn}),
         (first_audio_s, {"type": "turn.latency", "turn": turn, **marks}),
     ]
 
@@ -102,6 +103,7 @@ async def test_the_wait_counts_from_the_label_by_the_clients_clock(question) -> 
     assert turn.client["true_endpoint_delay"] == pytest.approx(2.0 - END_S)
     assert turn.client["speech_end_error"] == pytest.approx(-0.04)
     assert turn.client["unexplained"] == pytest.approx(0.0, abs=1e-6)
+    assert turn.client["silent_lead"] == pytest.approx(0.075)
     assert (turn.endpoints, turn.false_endpoints, turn.transcript) == (1, 0, " Yes?")
     assert server.commands.count("stop") == 1
 
@@ -169,6 +171,11 @@ def test_the_shortest_exchange_decides_about_the_clocks() -> None:
     offset = best_offset(stamps)
     assert offset.seconds == pytest.approx(100.0)
     assert offset.error_s == pytest.approx(0.5)
+
+
+def test_silence_is_all_lead() -> None:
+    assert silent_share(b"\0\0" * 10) == 1.0
+    assert silent_share(b"\0\x40" * 10) == 0.0
 
 
 def test_parts_that_miss_the_whole_are_told() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from textpro_stream.bench.questions import Question
+from textpro_stream.bench.questions import AUDIBLE, Question
 from textpro_stream.clock import Clock
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, seconds
 from textpro_stream.errors import TextproError
@@ -156,6 +156,7 @@ class _Asking:
         self._speech_stopped: dict[int, float] = {}
         self._endpoints: dict[int, float] = {}  # turns that are answered, by the audio clock
         self._first: dict[int, tuple[float, float]] = {}  # received here, sent there
+        self._silent_lead: dict[int, float] = {}  # seconds of silence that it begins with
         self._token: dict[int, float] = {}
 
     async def run(self) -> None:
@@ -216,6 +217,7 @@ class _Asking:
                 self._token.setdefault(turn, now)
             elif kind == "speech.audio" and turn not in self._first:
                 self._first[turn] = (now, message["wall_s"])
+                self._silent_lead[turn] = message["duration_s"] * silent_share(message["pcm"])
                 if self._is_last(turn) and not self._whole:
                     await self._session.command("stop")
             elif kind == "reply.given" and self._whole and self._is_last(turn):
@@ -251,11 +253,20 @@ class _Asking:
         if turn in self._first:
             received, sent = self._first[turn]
             client["user_perceived"] = received - speech_end
+            client["silent_lead"] = self._silent_lead[turn]
             client["network"] = received - (sent - offset.seconds) + offset.error_s
         if turn in self._token:
             client["first_token_seen"] = self._token[turn] - speech_end
         client |= missing_time(client, marks)
         result.client = client
+
+
+def silent_share(pcm: bytes) -> float:
+    """Share of a piece of PCM16 that lies before its first audible sample."""
+    samples = np.frombuffer(pcm, "<i2")
+    audible = np.flatnonzero(np.abs(samples.astype(np.int32)) > AUDIBLE * 32767)
+    first = audible[0] if len(audible) else len(samples)
+    return float(first / max(1, len(samples)))
 
 
 def best_offset(stamps: list[tuple[float, float, float, float]]) -> Offset:

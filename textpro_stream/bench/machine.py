@@ -71,8 +71,8 @@ class LoadMeter:
             own_cpu_s: CPU seconds that client and server have used since they began.
 
         Returns:
-            `load1`, the system's load average; `own` and `others`, cores busy with us and with
-            anything else, where that is known.
+            `load1`, the system's load average; `own` and `others`, cores busy with client and
+            server and with anything else (the voice's process too), where that is known.
         """
         figures = {"load1": round(os.getloadavg()[0], 2)} if hasattr(os, "getloadavg") else {}
         at, busy = busy_seconds()

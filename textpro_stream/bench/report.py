@@ -81,7 +81,8 @@ DEFINITIONS = (
         "from the endpoint to the first token; at or below zero it was there before the endpoint",
     ),
     ("asr_lag", "from the end of speech to the last word in the LLM's input"),
-    ("spec_waste", "tokens drafted for pauses that were not the end, per turn"),
+    ("ready", "turns whose first token was there when the turn ended"),
+    ("waste", "reply tokens drafted for pauses that were not the end, per turn"),
     ("cut off", "questions that were answered before they had been asked; they enter no latency"),
     (
         "check",
@@ -213,12 +214,12 @@ def _table(result: dict[str, Any]) -> str:
             gain = result["gains"].get(group, {}).get(system)
             cells = "".join(_cell(entry["figures"][name]) for name in columns)
             style = plots.class_of(system, list(systems))
-            waste = entry["figures"]["spec_waste"]["p50"]
+            waste = entry["waste_tokens"]
             rows.append(
                 f'<tr class="{"" if number else "first"}"><td>{group if not number else ""}</td>'
                 f'<td class="left {style}">{escape(system)}</td><td>{_gain(gain)}</td>{cells}'
                 f"<td>{entry['answered']}</td><td>{entry['cut_off']}</td>"
-                f"<td>{entry['ready']}</td><td>{'-' if waste is None else f'{waste:g}'}</td>"
+                f"<td>{entry['ready']}</td><td>{'-' if waste is None else f'{waste:.1f}'}</td>"
                 f"<td>{entry['check_failed']}</td></tr>"
             )
     return (

@@ -28,6 +28,7 @@ FIGURES = (  # of the client first, then the server's
     "user_perceived",
     "true_endpoint_delay",
     "first_token_seen",
+    "silent_lead",
     "network",
     "speech_end_error",
     "unexplained",
@@ -37,8 +38,6 @@ FIGURES = (  # of the client first, then the server's
     "ttft_commit",
     "ttft_ready",
     "tts_ttfb",
-    "spec_waste",
-    "spec_waste_speech_s",
 )
 GROWING = ("user_perceived", "server_perceived", "ttft_commit", "ttft_ready")
 
@@ -148,5 +147,13 @@ def _group(turns: Sequence[Turn]) -> dict[str, Any]:
         "cut_off": sum(turn.false_endpoints > 0 for turn in turns),
         "ready": sum(value <= 0 for value in values(answered, "ttft_ready")),
         "check_failed": sum(abs(value) > ADDS_UP_S for value in missing),
+        "waste_tokens": _per_turn(answered, "spec_waste"),
+        "waste_speech_s": _per_turn(answered, "spec_waste_speech_s"),
         "figures": {figure: summarise(values(answered, figure)) for figure in FIGURES},
     }
+
+
+def _per_turn(turns: Sequence[Turn], name: str) -> float | None:
+    """What was made in vain, spread over all turns: a price, not a latency, so a mean."""
+    wasted = [turn.marks[name] for turn in turns if name in turn.marks]
+    return round(sum(wasted) / len(wasted), 3) if wasted else None

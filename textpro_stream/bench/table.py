@@ -12,16 +12,18 @@ SHOWN = ("user_perceived", "server_perceived", "true_endpoint_delay", "ttft_comm
 def text(result: dict[str, Any]) -> str:
     """Medians of each group and system, the ratios, and the sessions."""
     names = "  ".join(f"{name:>19}" for name in SHOWN)
-    lines = [f"{'question':>8}  {'system':<18} {'n':>4} {'cut off':>8}  {names}"]
+    lines = [f"{'question':>8}  {'system':<18} {'n':>4} {'cut off':>8} {'waste':>6}  {names}"]
     group_names = list(dict.fromkeys(g for of in result["systems"].values() for g in of))
     for group in group_names:
         for system, of in result["systems"].items():
             entry = of[group]
             medians = "  ".join(_pair(entry["figures"][name]) for name in SHOWN)
-            lines.append(
-                f"{group:>8}  {system:<18} {entry['answered']:>4} {entry['cut_off']:>8}  {medians}"
-            )
-    lines.append("p50 | p95 in ms; p95 of fewer than 20 turns is close to the maximum")
+            waste = entry["waste_tokens"]
+            price = f"{entry['cut_off']:>8} {'-' if waste is None else f'{waste:.1f}':>6}"
+            lines.append(f"{group:>8}  {system:<18} {entry['answered']:>4} {price}  {medians}")
+    lines.append(
+        "p50 | p95; a p95 of fewer than 20 turns is close to the maximum; waste: tokens per turn"
+    )
     for group, gains in result["gains"].items():
         for name, gain in gains.items():
             if gain["value"] is not None:
