@@ -202,7 +202,7 @@ async def test_barge_in_ducks_then_silences_and_stays_silent(
         assert heard < 6 * RATE
         server.audio(tone(1))  # was under way; nobody wants it any more
         server.send("reply.ducked", ducked=False)
-        await expect(page.locator(".unheard")).to_have_text(" reply.")
+        await expect(page.locator(".unheard")).to_have_text("reply.")
         await expect(page.locator(".ending")).to_contain_text("You interrupted")
         assert await page.evaluate("__va.playback.queued_s") == 0
         assert await page.evaluate("__va.heard[1]") <= heard + RATE // 10
@@ -346,8 +346,8 @@ async def test_runs_go_out_and_come_in_again(
         assert exported["turns"][0]["marks"]["server_perceived"] > 0
         assert exported["about"]["models"] == {"asr": "script", "llm": "script", "voice": "script"}
 
-        client = {"user_perceived": 2.0}
-        turns = [{"system": "record-then-run", "speech_s": 2.5, "client": client}]
+        marks = {"server_perceived": 2.0}
+        turns = [{"system": "record-then-run", "speech_s": 2.5, "marks": marks}]
         bench = tmp_path / "bench.json"
         bench.write_text(json.dumps({"kind": "textpro bench latency", "turns": turns}))
         await page.set_input_files("#import-file", bench)

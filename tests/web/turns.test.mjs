@@ -151,12 +151,13 @@ test("files of others are refused in one line", () => {
 
 test("a bench report gives the ghost: the nearest lengths decide", () => {
   const turns = ["sentence-stream", "record-then-run", "streaming"].flatMap((system) =>
-    [2, 2, 2, 2, 2, 20, 20, 20, 20, 20].map((speech_s) => ({ system, speech_s, client: { user_perceived: speech_s / 10 + 1 } })));
-  turns.push({ system: "record-then-run", speech_s: 3, false_endpoints: 1, client: { user_perceived: -1 } });
-  turns.push({ system: "record-then-run", speech_s: 3, client: {}, marks: {} });
+    [2, 2, 2, 2, 2, 20, 20, 20, 20, 20].map((speech_s) => ({ system, speech_s, marks: { server_perceived: speech_s / 10 + 1 } })));
+  turns.push({ system: "record-then-run", speech_s: 3, false_endpoints: 1, marks: { server_perceived: -1 } });
+  turns.push({ system: "record-then-run", speech_s: 3, marks: {} });
   const { run, baselines } = read(JSON.stringify({ kind: "textpro bench latency", turns }), "bench");
   assert.equal(run, null);
   assert.deepEqual(baselines.map(({ name, turns: { length } }) => [name, length]), [["record-then-run", 10], ["sentence-stream", 10]]);
   assert.equal(ghost(baselines[0], 3), 1.2);
   assert.equal(ghost(baselines[0], 18), 3);
+  assert.equal(ghost(baselines[0], 9), 1.2, "the nearest, where none is near");
 });

@@ -66,7 +66,7 @@ export class Bench {
       this.#view,
       el("section", {},
         el("div", { class: "actions" }, ...streaming, ...importing, act("Export JSON", actions.exportJson), act("Export CSV", actions.exportCsv)),
-        el("p", { class: "hint" }, "A streamed file takes the microphone's path, at its pace. Import an earlier export to compare, or the report of ", el("code", {}, "textpro bench baseline"), " for the record-then-run ghost. Exports hold numbers, no words."),
+        el("p", { class: "hint" }, "A streamed file takes the microphone's path, at its pace. Import an earlier export to compare, or the report of ", el("code", {}, "textpro bench baseline"), " for the ghost of record-then-run, which ends where its first sound was sent. Exports hold numbers, no words."),
       ),
     );
   }

@@ -148,7 +148,7 @@ function fromBench(report) {
   /** @type {Map<string, Baseline>} */
   const found = new Map();
   for (const turn of Array.isArray(report?.turns) ? report.turns : []) {
-    const perceived_s = number(turn?.client?.user_perceived ?? turn?.marks?.server_perceived);
+    const perceived_s = number(turn?.marks?.server_perceived);
     const name = String(turn?.system ?? OURS);
     // A turn that was answered in the middle of the question would look fast.
     if (name === OURS || perceived_s === null || turn.false_endpoints > 0) continue;
@@ -160,16 +160,18 @@ function fromBench(report) {
   return [...found.values()].sort((one, two) => isGhost(two) - isGhost(one));
 }
 
-const NEAREST = 5; // baseline turns whose median stands beside one of ours
+const NEAR_S = 1; // utterances this much longer or shorter are alike,
+const NEAR = 0.35; // or by this share
 
 /**
  * What the baseline would have taken for an utterance this long.
  * @param {Baseline} baseline @param {number|null} utterance_s
- * @returns {number|null} seconds from the end of speech to the first sound
+ * @returns {number|null} seconds from the end of speech to the first sound sent: the median of like turns
  */
 export function ghost(baseline, utterance_s) {
-  const near = (/** @type {{utterance_s: number|null}} */ turn) =>
+  const far = (/** @type {{utterance_s: number|null}} */ turn) =>
     utterance_s === null || turn.utterance_s === null ? 0 : Math.abs(turn.utterance_s - utterance_s);
-  const closest = [...baseline.turns].sort((one, two) => near(one) - near(two)).slice(0, NEAREST);
-  return median(closest.map(({ perceived_s }) => perceived_s));
+  const least = Math.min(...baseline.turns.map(far));
+  const reach = Math.max(least, NEAR_S, NEAR * (utterance_s ?? 0));
+  return median(baseline.turns.filter((turn) => far(turn) <= reach).map(({ perceived_s }) => perceived_s));
 }

@@ -101,9 +101,9 @@ export class TurnView {
     if (!this.#answer.hidden) parts.push(el("span", { class: "unseen" }, "Reply: "));
     if (awaited && !turn.reply) parts.push(el("span", { class: "thinking", "aria-hidden": "true" }, el("i"), el("i"), el("i")));
     const heard = turn.done && turn.reply.startsWith(turn.done.text) ? turn.done.text : turn.reply;
-    if (heard) parts.push(el("span", {}, heard));
+    if (heard) parts.push(el("span", {}, heard.trimEnd()));
     const rest = turn.reply.slice(heard.length);
-    if (rest.trim()) parts.push(el("span", { class: "unheard" }, rest));
+    if (rest.trim()) parts.push(" ", el("span", { class: "unheard" }, rest.trim()));
     for (const call of turn.calls) parts.push(el("code", {}, call));
     const ending = note ?? ENDINGS[turn.done?.reason ?? ""];
     if (ending) parts.push(el("p", { class: "ending" }, ending));
