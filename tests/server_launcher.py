@@ -94,6 +94,9 @@ class ScriptedEngine:
         self._pieces = order.get("pieces")
         self._piece_s = order.get("piece_s", 0.0)
 
+    def close(self) -> None:
+        self._device.close()
+
     def open(self, *, live: bool = True, **_: object) -> Any:
         dialogue = FaultyDialogue(faults=self._faults, step=lambda: time.sleep(self._piece_s))
         if self._pieces:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib
 import json
 import logging
 import secrets
@@ -47,6 +46,7 @@ from textpro_stream.server.limits import (
     Slots,
 )
 from textpro_stream.server.metrics import CONTENT_TYPE, Metrics
+from textpro_stream.server.realtime.route import serve_realtime
 from textpro_stream.server.security import (
     Gate,
     Redact,
@@ -80,14 +80,8 @@ class Route:
 
     name: str
     protocol: str  # the subprotocol that browsers offer
-    serve: Callable[[], Callable[[ServerConnection, Door], Awaitable[None]]]
+    serve: Callable[[ServerConnection, Door], Awaitable[None]]
     error: Callable[[str, str], str]  # code, message -> the form of an error there
-
-
-def _realtime() -> Callable[[ServerConnection, Door], Awaitable[None]]:
-    route: Any = importlib.import_module("textpro_stream.server.realtime.route")
-    handler: Callable[[ServerConnection, Door], Awaitable[None]] = route.serve_realtime
-    return handler
 
 
 def _realtime_error(code: str, message: str) -> str:
@@ -98,8 +92,8 @@ def _realtime_error(code: str, message: str) -> str:
 
 
 ROUTES = {
-    "/v1/stream": Route("stream", "textpro", lambda: lean.serve_lean, lean.error),
-    "/v1/realtime": Route("realtime", "realtime", _realtime, _realtime_error),
+    "/v1/stream": Route("stream", "textpro", lean.serve_lean, lean.error),
+    "/v1/realtime": Route("realtime", "realtime", serve_realtime, _realtime_error),
 }
 
 
@@ -365,7 +359,7 @@ class Server:
                     tasks.create_task(door.sender.run(), name="send"),
                     tasks.create_task(door.watch(), name="watch"),
                 ]
-                await route.serve()(connection, door)
+                await route.serve(connection, door)
                 await door.sender.flush()
                 for task in beside:
                     task.cancel()
