@@ -273,13 +273,19 @@ function toggleBench() {
   if (!page.bench.hidden && !matchMedia(WIDE).matches) page.bench.scrollIntoView({ block: "start" });
 }
 
+/** For the eye alone: it counts down, which nobody wants to be read out. */
+function linkText() {
+  const left = Math.ceil(retryAt_s - now_s());
+  if (link.type === "waiting") return left > 0 ? `Reconnecting in ${left} s` : "Reconnecting";
+  return link.type === "open" ? "Connected" : link.type === "connecting" ? "Connecting" : "Not connected";
+}
+
 /** @returns {{name: string, text: string}} */
 function situation() {
   const last = turns.all.at(-1);
   const hold = settings.values.push_to_talk;
   if (link.type === "waiting") {
-    const left = Math.max(0, Math.ceil(retryAt_s - now_s()));
-    return { name: "offline", text: `${link.text}. Trying again ${left > 0 ? `in ${left} s` : "now"}` };
+    return { name: "offline", text: `${link.text}. Trying again soon` };
   }
   if (link.type !== "open") return { name: "offline", text: link.text };
   if (last?.speaking) return { name: "hearing", text: "Hearing you" };
@@ -301,12 +307,12 @@ const refresh = eachFrame(() => {
   if (page.state.textContent !== text) page.state.textContent = text;
   page.dock.dataset.state = name;
   page.link.dataset.link = link.type;
-  const short = link.type === "open" ? "Connected" : link.type === "waiting" ? "Reconnecting" : link.type === "connecting" ? "Connecting" : "Not connected";
-  if (page.link.textContent !== short) page.link.replaceChildren(Object.assign(document.createElement("span"), { textContent: short }));
+  const shown = /** @type {HTMLElement} */ (page.link.firstElementChild);
+  if (shown.textContent !== linkText()) shown.textContent = linkText();
   page.talk.setAttribute("aria-pressed", String(on));
   const label = hold ? "Hold" : on ? "Mute" : "Talk";
-  const shown = /** @type {HTMLElement} */ (page.talk.querySelector(".name"));
-  if (shown.textContent !== label) shown.textContent = label;
+  const button = /** @type {HTMLElement} */ (page.talk.querySelector(".name"));
+  if (button.textContent !== label) button.textContent = label;
   page.talk.setAttribute("aria-label", hold ? "Hold to talk" : on ? "Mute the microphone" : "Talk");
   page.stop.disabled = !(name === "speaking" || name === "thinking");
 });

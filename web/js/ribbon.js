@@ -13,6 +13,7 @@ import { semitones, threshold } from "./prosody.js";
 
 const SPAN = 8; // semitones to either side of the speaker's middle; further ones are pressed together
 const MARK_S = 0.1;
+const LEAST_LIKE = 0.82; // neighbours share half their sound: 0.86 to 0.95 in calm speech
 const HEIGHT = 26; // CSS pixels of the ribbon
 const RAIL = 32; // CSS pixels below the words; talk.css leaves room for both
 const HOLD = 8; // readings, 160 ms: a consonant is no pause
@@ -150,9 +151,9 @@ function rail(pen, stretch, likeness, ink) {
   for (const one of likeness) {
     if (Math.abs(one.at_s - middle) >= nearest) continue;
     nearest = Math.abs(one.at_s - middle);
-    alike = clamp((one.likeness - 0.3) / 0.6, 0, 1); // neighbours share half their sound
+    alike = clamp((one.likeness - LEAST_LIKE) / (1 - LEAST_LIKE), 0, 1);
   }
-  pen.globalAlpha = 0.12 + 0.5 * alike;
+  pen.globalAlpha = 0.1 + 0.8 * alike;
   pen.fillStyle = ink.rail;
   pen.fillRect(stretch.left, y - 1.5, stretch.right - stretch.left, 3);
   pen.globalAlpha = 0.9;
