@@ -166,6 +166,13 @@ async def test_a_listener_hears_the_reply_out(question) -> None:
     assert server.commands.count("stop") == 0
 
 
+async def test_a_long_reply_is_heard_out_beyond_the_patience_for_none(question) -> None:
+    given = {"type": "reply.given", "turn": 1, "text": "", "marks": {"server_perceived": 0.5}}
+    script = [*answered(1, 2.0, first_audio_s=2.1)[:-1], (END_S + 40.0, given)]
+    turn, _ = await ask(script, question, whole=True)
+    assert turn.status == "ok"
+
+
 def test_the_shortest_exchange_decides_about_the_clocks() -> None:
     stamps = [(0.0, 110.0, 110.0, 20.0), (30.0, 130.5, 130.5, 31.0), (40.0, 145.0, 145.0, 50.0)]
     offset = best_offset(stamps)

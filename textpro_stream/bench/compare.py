@@ -16,6 +16,7 @@ from textpro_stream.bench.figures import (
     FEWEST,
     Comparison,
     difference_of_medians,
+    quantile,
     ratio_of_medians,
 )
 from textpro_stream.config import Settings
@@ -117,7 +118,7 @@ def _range(comparison: Comparison, form: str, scale: float) -> str:
 
 
 def _median(values: list[float]) -> str:
-    return f"{sorted(values)[len(values) // 2] * 1000:.0f} ms" if values else "-"
+    return f"{quantile(values, 50) * 1000:.0f} ms" if values else "-"
 
 
 def _turns(result: dict[str, Any]) -> list[Turn]:
@@ -130,7 +131,8 @@ def _cut(turns: list[Turn]) -> str:
 
 def _headline(result: dict[str, Any]) -> str:
     told = result["environment"]
-    return f"{told['date']}, version {told['version']}, {told['processor']}, {told['models']}"
+    models = ", ".join(str(name) for name in told["models"].values())
+    return f"{told['date']}, version {told['version']}, {told['processor']}, {models}"
 
 
 def _caveats(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

@@ -18,11 +18,12 @@ import numpy as np
 from textpro_stream.bench.questions import AUDIBLE, Question
 from textpro_stream.clock import Clock
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, seconds
-from textpro_stream.errors import TextproError
+from textpro_stream.errors import DeviceError, TextproError
 
 LEAD_S = 0.5  # of quiet before the question, as a person leaves
 NOISE = 1e-4  # full scale, -80 dBFS: what a good microphone gives in a quiet room
-GIVES_UP_S = 20.0  # after the end of speech
+GIVES_UP_S = 20.0  # without a sound, after the end of speech
+HEARS_OUT_S = 60.0  # of reply, for those who do
 FAST = 8.0  # times real time, for those who only record
 PACED_S = 1.0  # before the end of speech, from which the pace is real for everybody
 HEAD = frozenset({"type", "turn", "at_s", "wall_s", "source"})  # of every message
@@ -54,6 +55,18 @@ def open_session(key: str | None) -> Connect:
     from textpro_stream.client import connect
 
     return lambda url: connect(url, key=key)
+
+
+async def greeting(connect: Connect, url: str) -> dict[str, Any]:
+    """What a server says of itself to whoever comes in.
+
+    Raises:
+        DeviceError: nobody answers there, or we are not let in.
+    """
+    async with connect(url) as session:
+        async for message in session:
+            return message
+    raise DeviceError(f"{url}: the server closed at once; is it another program?")
 
 
 @dataclass(slots=True)
@@ -117,7 +130,7 @@ class Driver:
         turn = Turn(system, question.id, question.group, seconds(question.speech_end), "")
         turn.label = question.label
         try:
-            async with asyncio.timeout(3 * turn.speech_s + 2 * GIVES_UP_S):
+            async with asyncio.timeout(3 * turn.speech_s + 2 * GIVES_UP_S + HEARS_OUT_S):
                 async with self._connect(url) as session:
                     await _Asking(session, self._clock, question, turn, fast, self._whole).run()
         except TimeoutError:
@@ -143,11 +156,11 @@ class _Asking:
         self._fast, self._whole = fast, whole
         rng = np.random.default_rng(0)
         lead = rng.normal(0, NOISE, round(LEAD_S * SAMPLE_RATE))
-        after = rng.normal(0, NOISE, round(GIVES_UP_S * SAMPLE_RATE))
+        after = rng.normal(0, NOISE, round((GIVES_UP_S + HEARS_OUT_S) * SAMPLE_RATE))
         audio = np.concatenate([lead, question.audio, after])
         self._pcm = (audio.clip(-1, 1) * 32767).astype("<i2").tobytes()
-        self._n = len(audio)
         self._end = len(lead) + question.speech_end  # samples; where speech ends
+        self._patience = self._end + round(GIVES_UP_S * SAMPLE_RATE)
         self._began = 0.0  # when the sample at 0 would have been spoken
         self._sent_late = 0.0
         self._ready = asyncio.Event()  # the session has started
@@ -189,7 +202,9 @@ class _Asking:
                 await self._clock.sleep_until(began + seconds(at + FRAME) / FAST)
                 await self._frame(at)
         self._began = self._clock.now() - seconds(start)
-        for at in range(start, self._n, FRAME):
+        for at in range(start, len(self._pcm) // 2, FRAME):
+            if at > self._patience and not any(map(self._is_last, self._first)):
+                return
             due = self._began + seconds(at + FRAME)
             await self._clock.sleep_until(due)
             if at <= self._end:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from textpro_stream.bench import results, table
-from textpro_stream.bench.drive import Driver, Turn, open_session
+from textpro_stream.bench.drive import Driver, Turn, greeting, open_session
 from textpro_stream.bench.machine import LoadMeter, environment
 from textpro_stream.bench.questions import (
     LENGTHS,
@@ -133,6 +133,8 @@ class _Probe:
 
 async def _measure(args: argparse.Namespace, settings: Settings) -> _Measured:
     clock = MonotonicClock()
+    connect = open_session(args.key)
+    told = await greeting(connect, args.url) if args.url else {}  # before any other work
     _tell("preparing the questions …")
     questions = await _questions(args, settings)
     crowd = await _crowd(settings, args.sessions, args.each)
@@ -151,7 +153,9 @@ async def _measure(args: argparse.Namespace, settings: Settings) -> _Measured:
             "labels": sorted({question.label for question in questions}),
             "baselines_paced": bool(args.paced_baselines),
         }
-        connect = open_session(args.key)
+        if args.url:  # another's options are not ours to know
+            named = {"version": told.get("version", "?"), "models": told.get("models", {})}
+            measured.environment |= named | {"endpoint_ms": {}}
         probe = _Probe(Driver(connect, clock), clock, server)
         for n in range(WARM_UP):
             for system, url in urls.items():

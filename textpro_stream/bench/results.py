@@ -126,6 +126,7 @@ def session_entry(
         "turns": len(turns),
         "answered": answered,
         "cut_off": sum(turn.false_endpoints > 0 for turn in turns),
+        "failures": sorted({turn.status for turn in turns} - {"ok"}),
         "server_perceived": summarise(perceived),
         "user_perceived": summarise(values(turns, "user_perceived")),
         "bound_s": bound_s,

@@ -52,6 +52,7 @@ def crowd(entry: dict[str, Any]) -> str:
         f"{entry['sessions']:>3} at once: server_perceived {_pair(perceived)},"
         f" n = {perceived['n']}, answered {entry['answered']} of {entry['turns']};"
         f" p95 within {entry['bound_s'] * 1000:.0f} ms {verdict}"
+        f"{'; ' * bool(entry['failures'])}{', '.join(entry['failures'])}"
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import pkgutil
 import sys
 
 from textpro_stream.cli.options import add_settings
 from textpro_stream.config import Settings
 
 TAKES_SETTINGS = False  # each measurement does, after its own name
+MEASUREMENTS = ("latency", "baseline", "compare", "soak")
 
 EXAMPLES = """\
 examples:
@@ -22,27 +22,23 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One subcommand for each module of `bench/` that offers `add_arguments` and `run`."""
-    import textpro_stream.bench as package
-
+    """One subcommand for each measurement, from the module of that name."""
     actions = parser.add_subparsers(dest="measure", metavar="MEASUREMENT", required=True)
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    wanted = [name for name in names if name in sys.argv] or names
+    wanted = [name for name in MEASUREMENTS if name in sys.argv] or MEASUREMENTS
     for name in wanted:  # the one that runs, or all of them for --help
-        module = importlib.import_module(f"{package.__name__}.{name}")
-        if hasattr(module, "add_arguments") and hasattr(module, "run"):
-            summary, _, details = (module.__doc__ or "").partition("\n")
-            sub = actions.add_parser(
-                name,
-                help=summary,
-                description=summary,
-                epilog=details.strip("\n"),
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-                conflict_handler="resolve",
-            )
-            add_settings(sub)
-            module.add_arguments(sub)
-            sub.set_defaults(measure_run=module.run)
+        module = importlib.import_module(f"textpro_stream.bench.{name}")
+        summary, _, details = (module.__doc__ or "").partition("\n")
+        sub = actions.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=details.strip("\n"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            conflict_handler="resolve",
+        )
+        add_settings(sub)
+        module.add_arguments(sub)
+        sub.set_defaults(measure_run=module.run)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
