@@ -24,6 +24,7 @@ SHOWN = {  # what a reader would look for in the output
 }
 BESIDE_A_SERVER = {  # run below, and in tests/server/mqtt
     "mqtt_state.py",
+    "realtime_sdk.py",
     "stream_over_websocket.py",
     "talk_over_websocket.py",
 }
@@ -56,6 +57,20 @@ def test_a_file_is_streamed_to_a_server(tmp_path: Path) -> None:
         done = run([path, question, url], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "photosynthesis" in done.stdout
+
+
+@pytest.mark.weights
+def test_the_openai_package_talks_to_a_server(tmp_path: Path) -> None:
+    path = ROOT / "examples" / "realtime_sdk.py"
+    question = ROOT / "textpro_stream" / "assets" / "question.flac"
+    with serve(tmp_path) as url:
+        base = url.replace("ws://", "http://").removesuffix("/stream")
+        done = run([path, question, base], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Paris" in done.stdout
+    assert "photosynthesis" in done.stdout
+    assert "spoken reply in reply.wav" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_talking_without_a_microphone_says_so(tmp_path: Path) -> None:
