@@ -35,11 +35,11 @@ def flatness(turns: Sequence[Turn], figure: str, title: str) -> str:
     low = min(0.0, *(value for _, value in points))
     high = max(value for _, value in points)
     x = svg.Scale(0.0, longest * 1.04, 52.0, WIDTH - 12.0)
-    y = svg.Scale(low, high * 1.06, height - 38.0, 12.0)
+    y = svg.Scale(low, high * 1.06, height - 42.0, 12.0)
     parts = _grid_y(y, WIDTH)
     for tick in svg.ticks(0.0, longest, 6):
-        parts.append(svg.label(f"{tick:g}", x(tick), height - 18, "tick", "middle"))
-    parts.append(svg.label("length of the question, s", WIDTH - 12, height - 2, "axis", "end"))
+        parts.append(svg.label(f"{tick:g}", x(tick), height - 21, "tick", "middle"))
+    parts.append(svg.label("length of the question, s", WIDTH - 12, height - 4, "axis", "end"))
     for system in systems:
         style = class_of(system, systems)
         mine = [(turn, value) for turn, value in points if turn.system == system]
@@ -156,13 +156,13 @@ def crowd(entries: Sequence[dict[str, Any]], title: str) -> str:
     high = max(bound, *(entry["server_perceived"]["p95"] for entry in known))
     most = max(entry["sessions"] for entry in known)
     x = svg.Scale(0.0, most * 1.06, 52.0, WIDTH - 12.0)
-    y = svg.Scale(0.0, high * 1.1, height - 38.0, 12.0)
+    y = svg.Scale(0.0, high * 1.1, height - 42.0, 12.0)
     parts = _grid_y(y, WIDTH)
     parts += [
-        svg.label(str(e["sessions"]), x(e["sessions"]), height - 18, "tick", "middle")
+        svg.label(str(e["sessions"]), x(e["sessions"]), height - 21, "tick", "middle")
         for e in known
     ]
-    parts.append(svg.label("sessions at once", WIDTH - 12, height - 2, "axis", "end"))
+    parts.append(svg.label("sessions at once", WIDTH - 12, height - 4, "axis", "end"))
     parts.append(svg.line(52, y(bound), WIDTH - 12, y(bound), "bound"))
     parts.append(svg.label(f"bound {_ms(bound)}", WIDTH - 14, y(bound) - 5, "tick", "end"))
     for name, style in (("p50", "s0 line thin"), ("p95", "s0 line")):

@@ -19,7 +19,7 @@ STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.55 system-ui, sans-serif; font-variant-numeric: tabular-nums }
-main { max-width: 900px; margin: 0 auto; padding: 48px 20px 80px }
+main { max-width: 980px; margin: 0 auto; padding: 48px 20px 80px }
 h1 { font-size: 30px; line-height: 1.2; letter-spacing: -.02em; margin: 0 0 6px }
 h2 { font-size: 18px; letter-spacing: -.01em; margin: 48px 0 2px }
 p { margin: 0 0 12px; max-width: 66ch } .soft { color: var(--soft) }
@@ -157,14 +157,14 @@ def _heading(result: dict[str, Any], turns: Sequence[Turn]) -> str:
         figure = entry["figures"]["user_perceived"]
         if figure["n"]:
             ratios = [
-                f"{name} {gain['value']:.1f} times"
+                f"{gain['value']:.1f} times in {name}"
                 for name, gain in result["gains"].get(group, {}).items()
                 if gain["value"] is not None
             ]
-            told_more = "; ".join(ratios) or f"p95 {figure['p95'] * 1000:.0f} ms"
+            more = "<br>".join(map(escape, ratios or [f"p95 {figure['p95'] * 1000:.0f} ms"]))
             tiles.append(
                 f'<div class="tile"><span>{escape(group)} question, n = {figure["n"]}</span>'
-                f"<b>{figure['p50'] * 1000:.0f} ms</b><span>{escape(told_more)}</span></div>"
+                f"<b>{figure['p50'] * 1000:.0f} ms</b><span>{more}</span></div>"
             )
     return (
         "<h1>How long a listener waits</h1>"
