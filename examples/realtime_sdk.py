@@ -35,10 +35,9 @@ async def reply(connection) -> bytes:
                 audio += base64.b64decode(event.delta)
             case "response.done":
                 print(f"\n({event.response.status})")
-                break
+                return audio
             case "error":
                 raise SystemExit(event.error.message)
-    return audio
 
 
 async def main(path: str | Path, url: str, out: str) -> None:
@@ -58,5 +57,4 @@ async def main(path: str | Path, url: str, out: str) -> None:
 
 if __name__ == "__main__":
     given = dict(enumerate(sys.argv))
-    out = given.get(3, "reply.wav")
-    asyncio.run(main(given.get(1, QUESTION), given.get(2, URL), out))
+    asyncio.run(main(given.get(1, QUESTION), given.get(2, URL), given.get(3, "reply.wav")))
