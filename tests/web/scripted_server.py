@@ -1,4 +1,4 @@
-"""A server for the page without models: static files under the real headers, and a script.
+"""A server for the page without models: static files under the server's own headers, and a script.
 
 It speaks the lean route: answers the clock, and plays a list of events whenever something that
 the script waits for arrives. Tests reach into it to see what the page sent.
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import math
-import mimetypes
 from array import array
 from collections.abc import Callable
 from http import HTTPStatus
@@ -22,22 +21,14 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from textpro_stream.server.http import SECURITY, TYPES, content_security_policy
+
 WEB = Path(__file__).parents[2] / "web"
 RATE = 24_000  # Hz of the replies
 INPUT_RATE = 16_000
 CHUNK_S = 0.1
 
 Event = dict[str, object]
-
-
-def csp(port: int) -> str:
-    """The strict policy under which the page has to live."""
-    return (
-        "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; "
-        "img-src 'self' data:; media-src 'self' blob:; "
-        f"connect-src 'self' ws://127.0.0.1:{port}; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
 
 
 def tone(duration_s: float, hz: float = 220.0) -> bytes:
@@ -172,18 +163,16 @@ class ScriptedServer:
         if path != "/readyz" and (is_missing or not file.is_file()):
             return connection.respond(HTTPStatus.NOT_FOUND, "no such page\n")
         body = b"ok\n" if path == "/readyz" else file.read_bytes()
-        kind = "text/plain" if path == "/readyz" else mimetypes.guess_type(file.name)[0]
-        headers = Headers(
-            {
-                "Content-Type": kind or "application/octet-stream",
-                "Content-Length": str(len(body)),
-                "Content-Security-Policy": csp(self.port),
-                "X-Content-Type-Options": "nosniff",
-                "Cache-Control": "no-store",
-                "Connection": "close",
-            }
-        )
-        return Response(200, "OK", headers, body)
+        kind = "text/plain" if path == "/readyz" else TYPES[file.suffix]
+        policy = content_security_policy(f"127.0.0.1:{self.port}")
+        headers = SECURITY | {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Content-Security-Policy": policy,
+            "Cache-Control": "no-store",
+            "Connection": "close",
+        }
+        return Response(200, "OK", Headers(headers), body)
 
     async def _session(self, socket: ServerConnection) -> None:
         self.sessions += 1

@@ -208,6 +208,19 @@ async def test_barge_in_ducks_then_silences_and_stays_silent(
         assert await page.evaluate("__va.heard[1]") <= heard + RATE // 10
 
 
+async def test_an_announcement_answers_nobody(browser: Browser, server: ScriptedServer) -> None:
+    async with opened(browser, server.url) as page:
+        await write(page, "   ")  # a gesture that says nothing
+        await page.get_by_role("heading", name="Say something.").click()
+        await until(page, "__va.link === 'open'")
+        server.next_turn()
+        answer(server, reply="Dinner is ready.")
+        await expect(page.locator(".answer")).to_have_text("Reply: Dinner is ready.")
+        await expect(page.locator(".said")).to_be_hidden()
+        server.send("reply.done", text="Dinner is ready.", reason="stop")
+        await until(page, "__va.rows.length === 1 && __va.rows[0].heard_s === null")
+
+
 async def test_stop_is_silence_at_once(browser: Browser, server: ScriptedServer) -> None:
     answer_typed(server, duration_s=5)
     async with opened(browser, server.url) as page:
@@ -273,6 +286,25 @@ async def test_the_keyboard_does_everything(browser: Browser, server: ScriptedSe
         await page.keyboard.press("Tab")
         outline = "getComputedStyle(document.activeElement).outlineStyle"
         assert await page.evaluate(outline) == "solid"
+
+
+async def test_letter_keys_can_be_switched_off_for_good(
+    browser: Browser, server: ScriptedServer
+) -> None:
+    async with opened(browser, server.url) as page:
+        await page.get_by_text("Settings", exact=True).click()
+        await page.get_by_role("checkbox", name="Letter keys").uncheck()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("checkbox", name="Letter keys")).to_be_hidden()
+        assert await page.evaluate("document.activeElement.tagName") == "SUMMARY"
+        await page.reload()
+        await page.keyboard.press("l")
+        await expect(page.locator("#bench")).to_be_visible()
+        await page.get_by_text("Settings", exact=True).click()
+        await page.get_by_role("checkbox", name="Letter keys").check()
+        await page.keyboard.press("l")
+        await expect(page.locator("#bench")).to_be_hidden()
+        assert server.sent("stop") == []
 
 
 async def test_hold_to_talk_sends_only_what_was_held(

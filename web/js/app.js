@@ -59,6 +59,7 @@ const settings = new Settings((name, value) => {
     }
     return;
   }
+  if (name === "letters") return;
   connection.send({ type: "set", [name]: value });
   if (name === "voice" && !value) player.clear();
   if (name === "push_to_talk" && talker.isOn) talker.stop();
@@ -376,6 +377,7 @@ listen({
     if (last) markCutOff(last);
   },
   bench: toggleBench,
+  letters: () => settings.values.letters,
 });
 navigator.mediaDevices?.addEventListener("devicechange", () => {
   if (talker.source === "microphone") say("Sound devices changed: press Talk twice to use the new one.");

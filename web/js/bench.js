@@ -73,7 +73,8 @@ export class Bench {
 
   /** @param {Facts} facts */
   render(facts) {
-    if (this.root.hidden) return;
+    // Who is reading in it with the keyboard keeps the place.
+    if (this.root.hidden || this.#view.contains(document.activeElement)) return;
     const list = rows(facts.turns);
     const parts = [this.#headline(list, facts)];
     if (list.length > 0 || facts.other) {

@@ -9,6 +9,7 @@
  * @property {() => void} write
  * @property {() => void} cutOff
  * @property {() => void} bench
+ * @property {() => boolean} letters single letters are keys; who dictates by voice turns that off
  */
 
 /** Elements that want the space bar for themselves. */
@@ -36,7 +37,7 @@ export function listen(keys) {
       keys.talkDown();
       return;
     }
-    if (isWriting(target) || event.repeat) return;
+    if (isWriting(target) || event.repeat || !keys.letters()) return;
     if (event.key === "/") {
       event.preventDefault();
       keys.write();

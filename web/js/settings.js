@@ -3,7 +3,7 @@
 
 import { byId } from "./dom.js";
 
-/** @typedef {{voice: boolean, barge_in: boolean, push_to_talk: boolean, echo: boolean, noise: boolean}} Values */
+/** @typedef {{voice: boolean, barge_in: boolean, push_to_talk: boolean, echo: boolean, noise: boolean, letters: boolean}} Values */
 /** @typedef {keyof Values} Name */
 
 const STORED = "textpro.settings";
@@ -14,6 +14,7 @@ const BOXES = [
   ["push_to_talk", "set-push-to-talk"],
   ["echo", "set-echo"],
   ["noise", "set-noise"],
+  ["letters", "set-letters"],
 ];
 
 export class Settings {
@@ -29,6 +30,12 @@ export class Settings {
       };
     }
     const menu = /** @type {HTMLDetailsElement} */ (byId("settings"));
+    menu.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || !menu.open) return;
+      event.stopPropagation(); // elsewhere it stops the reply
+      menu.open = false;
+      menu.querySelector("summary")?.focus();
+    });
     addEventListener("pointerdown", ({ target }) => {
       if (menu.open && !menu.contains(/** @type {Node} */ (target))) menu.open = false;
     });

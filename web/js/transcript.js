@@ -26,6 +26,7 @@ const UNANSWERED = /** @type {Record<string, string>} */ ({
 });
 
 export class TurnView {
+  #saying;
   #words = el("p", { class: "words" });
   #maybe = el("span", { class: "maybe", "aria-hidden": "true" });
   #ribbon = el("canvas", { class: "ribbon", "aria-hidden": "true" });
@@ -40,6 +41,7 @@ export class TurnView {
   #pauses = [];
   /** @type {import("./pitch.js").Reading[]} the sound of a turn that is over */
   #kept = [];
+  #said = ""; // as it was drawn last
   #keptHz = 0; // the speaker's middle, as it was then
 
   /** @param {Turn} turn @param {Contour} contour @param {() => void} onCutOff */
@@ -49,28 +51,33 @@ export class TurnView {
     this.#words.append(this.#maybe, this.#ribbon);
     this.#gap.append(this.#figure, this.#cut);
     this.#cut.onclick = onCutOff;
-    const said = el("div", { class: "said" }, el("span", { class: "unseen" }, "You: "), this.#words, this.#tone);
-    this.element = el("li", { class: "turn" }, said, this.#answer, this.#gap);
+    this.#saying = el("div", { class: "said" }, el("span", { class: "unseen" }, "You: "), this.#words, this.#tone);
+    this.element = el("li", { class: "turn" }, this.#saying, this.#answer, this.#gap);
     new ResizeObserver(() => this.drawRibbon()).observe(this.#words);
   }
 
   render() {
     const { turn } = this;
     this.element.dataset.kind = turn.kind;
-    this.element.classList.toggle("empty", turn.isEmpty || (turn.words.length === 0 && !turn.tentative && !turn.reply && !turn.speaking));
+    const saysNothing = turn.words.length === 0 && !turn.tentative && !turn.speaking;
+    this.#saying.hidden = saysNothing; // the assistant may speak first: an announcement
+    this.element.classList.toggle("empty", turn.isEmpty || (saysNothing && !turn.reply));
     const last = this.#laid.length - 1;
     if (last >= 0 && this.#laid[last].textContent !== turn.words[last].text) {
       this.#laid[last].textContent = turn.words[last].text; // its comma came
     }
     for (const word of turn.words.slice(this.#laid.length)) this.#lay(word);
     this.#maybe.textContent = turn.tentative || (turn.speaking && turn.words.length === 0 ? "…" : "");
+    this.#renderAnswer();
+    this.#renderGap();
+    const said = [turn.words.length, turn.windows.length, turn.tentative, turn.endpoint !== null].join();
+    if (said === this.#said) return; // a reply comes in many pieces, and changes nothing above it
+    this.#said = said;
     if (turn.endpoint && this.#kept.length === 0) {
       this.#kept = this.#readings();
       this.#keptHz = this.#middle();
     }
     this.#tone.textContent = turn.kind === "typed" ? "" : inWords(turn.words, turn.windows, this.#readings());
-    this.#renderAnswer();
-    this.#renderGap();
     this.drawRibbon();
   }
 
