@@ -133,9 +133,14 @@ class ServerProcess:
 def serving(**order: Any) -> Iterator[ServerProcess]:
     """A server of its own, as `server_launcher.py` explains; it must not print a traceback."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("TEXTPRO_")}
+    modules = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("server_launcher.py")), json.dumps(order)],
-        env={**environ, "PYTHONPATH": str(TESTS), "PYTHONUNBUFFERED": "1"},
+        env={
+            **environ,
+            "PYTHONPATH": modules,
+            "PYTHONUNBUFFERED": "1",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

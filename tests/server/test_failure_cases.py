@@ -14,12 +14,12 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from scripted import sound
-from server_process import QUESTION, REPLY, good_turn, pcm, serving, until
+from server_process import QUESTION, REPLY, ServerProcess, good_turn, pcm, serving, until
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -29,6 +29,13 @@ from textpro_stream.client import Session, connect
 
 LONG = {"pieces": 2000, "piece_s": 0.005}  # a reply of ten seconds to decode, minutes to speak
 KEY = "correct-horse-battery-staple"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """For the cases that need no server of their own: what one leaves behind, the next one has."""
+    with serving() as usual:
+        yield usual
 
 
 @contextlib.asynccontextmanager
@@ -74,14 +81,15 @@ def reset(opened: ClientConnection) -> None:
 
 
 @pytest.mark.parametrize("moment", ["speech.started", "reply.delta", "speech.audio"])
-async def test_a_client_that_vanishes_leaves_nothing_behind(moment: str) -> None:
-    with serving() as server:
-        baseline = await server.settle()
-        async with raw(server.url) as opened:
-            await opened.send(pcm(QUESTION))
-            await next_of(opened, moment)
-            reset(opened)
-        await server.returns_to(baseline)
+async def test_a_client_that_vanishes_leaves_nothing_behind(
+    server: ServerProcess, moment: str
+) -> None:
+    baseline = await server.settle()
+    async with raw(server.url) as opened:
+        await opened.send(pcm(QUESTION))
+        await next_of(opened, moment)
+        reset(opened)
+    await server.returns_to(baseline)
 
 
 async def test_vanishing_in_a_long_reply_stops_its_models() -> None:
@@ -128,65 +136,60 @@ async def test_a_stalled_reader_is_closed_and_delays_nobody() -> None:
 # 3
 
 
-async def test_a_flood_of_audio_ends_with_rate_limited() -> None:
-    with serving() as server:
-        baseline = await server.settle()
-        async with raw(server.url) as opened:
-            with contextlib.suppress(ConnectionClosed):
-                for _ in range(200):
-                    await opened.send(bytes(32_000))
-            seen, code, _ = await messages_until_closed(opened)
-        assert errors(seen) == ["rate_limited"]
-        assert code == 1008
-        await server.returns_to(baseline)
+async def test_a_flood_of_audio_ends_with_rate_limited(server: ServerProcess) -> None:
+    baseline = await server.settle()
+    async with raw(server.url) as opened:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(200):
+                await opened.send(bytes(32_000))
+        seen, code, _ = await messages_until_closed(opened)
+    assert errors(seen) == ["rate_limited"]
+    assert code == 1008
+    await server.returns_to(baseline)
 
 
-async def test_a_file_may_come_as_fast_as_it_is_heard() -> None:
-    with serving() as server:
-        async with connect(server.url, live=False) as session:
-            for _ in range(60):
-                await session.send(bytes(32_000))
-            await session.end()
-            seen = [message async for message in session]
-        assert seen[-1]["type"] == "source.done"
-        assert seen[-1]["audio_s"] == 60.0
+async def test_a_file_may_come_as_fast_as_it_is_heard(server: ServerProcess) -> None:
+    async with connect(server.url, live=False) as session:
+        for _ in range(60):
+            await session.send(bytes(32_000))
+        await session.end()
+        seen = [message async for message in session]
+    assert seen[-1]["type"] == "source.done"
+    assert seen[-1]["audio_s"] == 60.0
 
 
 # 4
 
 
-async def test_odd_bytes_are_carried_over() -> None:
-    with serving() as server:
-        baseline = await server.settle()
-        async with connect(server.url) as session:
-            data = pcm(QUESTION)
-            for start in range(0, len(data), 1601):
-                await session.send(data[start : start + 1601])
-            seen = await until(session, "turn.endpoint")
-        assert seen[-1]["transcript"] == " What time is it?"
-        assert not errors(seen)
-        await server.returns_to(baseline)
+async def test_odd_bytes_are_carried_over(server: ServerProcess) -> None:
+    baseline = await server.settle()
+    async with connect(server.url) as session:
+        data = pcm(QUESTION)
+        for start in range(0, len(data), 1601):
+            await session.send(data[start : start + 1601])
+        seen = await until(session, "turn.endpoint")
+    assert seen[-1]["transcript"] == " What time is it?"
+    assert not errors(seen)
+    await server.returns_to(baseline)
 
 
 # 6
 
 
-async def test_a_giant_message_is_refused_with_1009() -> None:
-    with serving() as server:
-        baseline = await server.settle()
-        for giant in (bytes(2**21), "x" * 2**21):
-            async with raw(server.url) as opened:
-                with contextlib.suppress(ConnectionClosed):
-                    await opened.send(giant)
-                _, code, _ = await messages_until_closed(opened)
-            assert code == 1009
-        await server.returns_to(baseline)
+async def test_a_giant_message_is_refused_with_1009(server: ServerProcess) -> None:
+    baseline = await server.settle()
+    for giant in (bytes(2**21), "x" * 2**21):
+        async with raw(server.url) as opened:
+            with contextlib.suppress(ConnectionClosed):
+                await opened.send(giant)
+            _, code, _ = await messages_until_closed(opened)
+        assert code == 1009
+    await server.returns_to(baseline)
 
 
-async def test_nothing_is_unfolded() -> None:
-    with serving() as server:
-        async with open_socket(server.url, compression="deflate") as opened:
-            assert "Sec-WebSocket-Extensions" not in opened.response.headers
+async def test_nothing_is_unfolded(server: ServerProcess) -> None:
+    async with open_socket(server.url, compression="deflate") as opened:
+        assert "Sec-WebSocket-Extensions" not in opened.response.headers
 
 
 # 7
@@ -325,43 +328,40 @@ BAD = [
 ]
 
 
-async def test_a_bad_message_is_an_error_and_the_next_one_works() -> None:
-    with serving() as server:
-        baseline = await server.settle()
-        async with raw(server.url) as opened:
-            await opened.send(json.dumps({"type": "start"}))
-            for text, code in BAD:
-                await opened.send(text)
-                error = await next_of(opened, "error")
-                assert error["code"] == code, text
-                assert error["message"]
-                await opened.send(json.dumps({"type": "clock", "t0": 5}))
-                assert (await next_of(opened, "clock"))["t0"] == 5
-        await server.returns_to(baseline)
+async def test_a_bad_message_is_an_error_and_the_next_one_works(server: ServerProcess) -> None:
+    baseline = await server.settle()
+    async with raw(server.url) as opened:
+        await opened.send(json.dumps({"type": "start"}))
+        for text, code in BAD:
+            await opened.send(text)
+            error = await next_of(opened, "error")
+            assert error["code"] == code, text
+            assert error["message"]
+            await opened.send(json.dumps({"type": "clock", "t0": 5}))
+            assert (await next_of(opened, "clock"))["t0"] == 5
+    await server.returns_to(baseline)
 
 
-async def test_bad_utf8_closes_with_1007() -> None:
-    with serving() as server:
-        baseline = await server.settle()
-        async with raw(server.url) as opened:
-            with contextlib.suppress(ConnectionClosed):
-                await opened.send(b"\xff\xfe", text=True)
-            _, code, _ = await messages_until_closed(opened)
-        assert code == 1007
-        await server.returns_to(baseline)
+async def test_bad_utf8_closes_with_1007(server: ServerProcess) -> None:
+    baseline = await server.settle()
+    async with raw(server.url) as opened:
+        with contextlib.suppress(ConnectionClosed):
+            await opened.send(b"\xff\xfe", text=True)
+        _, code, _ = await messages_until_closed(opened)
+    assert code == 1007
+    await server.returns_to(baseline)
 
 
-async def test_nothing_but_errors_closes_with_1008() -> None:
-    with serving() as server:
-        baseline = await server.settle()
-        async with raw(server.url) as opened:
-            with contextlib.suppress(ConnectionClosed):
-                for _ in range(30):
-                    await opened.send("nonsense")
-            seen, code, reason = await messages_until_closed(opened)
-        assert (code, reason) == (1008, "20 errors in a row")
-        assert len(errors(seen)) <= 20
-        await server.returns_to(baseline)
+async def test_nothing_but_errors_closes_with_1008(server: ServerProcess) -> None:
+    baseline = await server.settle()
+    async with raw(server.url) as opened:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(30):
+                await opened.send("nonsense")
+        seen, code, reason = await messages_until_closed(opened)
+    assert (code, reason) == (1008, "20 errors in a row")
+    assert len(errors(seen)) <= 20
+    await server.returns_to(baseline)
 
 
 # 12 and 13

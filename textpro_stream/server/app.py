@@ -17,14 +17,12 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from textpro_stream.clock import Clock, MonotonicClock
@@ -34,25 +32,23 @@ from textpro_stream.events import ReplyAudio, ReplyEnded
 from textpro_stream.pipeline.failure import first
 from textpro_stream.server import lean
 from textpro_stream.server.door import Door, House
-from textpro_stream.server.http import METHODS, Answers, page_folder, plain, respond, without_body
+from textpro_stream.server.http import Answers, page_folder
 from textpro_stream.server.hub import Hub
 from textpro_stream.server.limits import (
     DONE,
     FAILED,
     GOING_AWAY,
     OVERLOADED,
-    Bucket,
     Hangup,
     Slots,
 )
-from textpro_stream.server.metrics import CONTENT_TYPE, Metrics
+from textpro_stream.server.metrics import Metrics
 from textpro_stream.server.realtime.route import serve_realtime
+from textpro_stream.server.reception import Reception, address_of, path_of
 from textpro_stream.server.security import (
     Gate,
     Redact,
     check_bind,
-    is_loopback,
-    key_of,
     read_keys,
 )
 from textpro_stream.server.tls import tls_context
@@ -71,7 +67,6 @@ OPEN_S = 10.0  # for a handshake
 PING_S = 20.0  # between pings, and for their answers
 FAREWELL_S = 10.0  # for a client to take what was written and to say goodbye itself
 REASON_BYTES = 123  # that a closing frame has room for
-GUESSES, GUESSES_PER_S = 10, 1 / 6  # wrong keys of one address; then it waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +132,16 @@ class Server:
             asyncio.Event(),
         )
         self._tls = tls_context(options)
-        self._gate = Gate(options, self._keys, secure=self._tls is not None)
-        self._answers = Answers(page_folder())
         self._slots = Slots(options.max_sessions, options.max_sessions_per_ip)
-        self._guesses: dict[str, Bucket] = {}
+        self._reception = Reception(
+            self._house,
+            Gate(options, self._keys, secure=self._tls is not None),
+            Answers(page_folder()),
+            self._slots,
+            ROUTES,
+            self._clock,
+        )
         self._doors: dict[str, tuple[Door, Route]] = {}
-        self._warm = True
         self._listener: Listener | None = None
 
     @property
@@ -167,9 +166,7 @@ class Server:
     @property
     def ready(self) -> bool:
         """A client that comes now gets a good conversation."""
-        house = self._house
-        healthy = bool(getattr(house.engine, "healthy", True))
-        return self._warm and healthy and not house.draining.is_set() and self._slots.free
+        return self._reception.ready
 
     async def __aenter__(self) -> Self:
         wire_log.addFilter(Redact())
@@ -178,7 +175,7 @@ class Server:
             self._welcome,
             sock=listening_socket(options.host, options.port),
             ssl=self._tls,
-            process_request=self._process_request,
+            process_request=self._reception.receive,
             select_subprotocol=_select_protocol,
             server_header=None,
             compression=None,  # base64 audio gains nothing, and a bomb would unfold
@@ -201,7 +198,7 @@ class Server:
 
     async def warm_up(self) -> None:
         """Answer once, to nobody: what is made at first use is not the first client's wait."""
-        self._warm = False
+        self._reception.warm = False
         try:
             async with self._house.open_conversation(live=False) as talk:
                 await talk.say("Hello.")
@@ -211,7 +208,7 @@ class Server:
         except TextproError as error:
             log.warning("warming up failed: %s", error)
         finally:
-            self._warm = True
+            self._reception.warm = True
 
     async def drain(self) -> None:
         """Stop accepting, let replies that are being given end, say goodbye, close. Idempotent."""
@@ -235,104 +232,12 @@ class Server:
             for connection in tuple(listener.connections):
                 connection.transport.abort()
 
-    # The handshake
-
-    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """A response; None lets the WebSocket handshake go on."""
-        method = getattr(request, "method", "GET")  # websockets before 17 knows no other
-        headers, path = request.headers, request.path.partition("?")[0]
-        hosts = headers.get_all("Host")
-        if len(hosts) != 1 or not self._gate.knows_host(hosts[0]):
-            return self._refuse("host", HTTPStatus.FORBIDDEN, "this server has another name")
-        if path in ROUTES and method == "GET":
-            return self._handshake(connection, request, hosts[0])
-        if method not in METHODS:
-            return plain(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD\n", {"Allow": "GET, HEAD"})
-        response = self._answer(connection, request, path, hosts[0])
-        return without_body(response) if method == "HEAD" else response
-
-    def _handshake(
-        self, connection: ServerConnection, request: Request, host: str
-    ) -> Response | None:
-        headers = request.headers
-        if headers.get("Upgrade", "").lower() != "websocket":
-            wanted = {"Upgrade": "websocket"}
-            return plain(HTTPStatus.UPGRADE_REQUIRED, "this is a WebSocket address\n", wanted)
-        origins = headers.get_all("Origin")
-        if not self._gate.knows_origin(origins, host):
-            return self._refuse("origin", HTTPStatus.FORBIDDEN, "pages from elsewhere stay outside")
-        if refusal := self._check_key(connection, request):
-            return refusal
-        if self._house.draining.is_set():
-            return self._refuse("draining", HTTPStatus.SERVICE_UNAVAILABLE, "shutting down")
-        # A browser cannot read a status: it is let in to be told, see `_welcome`.
-        if not origins and not self._slots.free_for(_address(connection)):
-            retry = {"Retry-After": "5"}
-            what = "no room for another session; try again later"
-            return self._refuse("overloaded", HTTPStatus.SERVICE_UNAVAILABLE, what, retry)
-        return None
-
-    def _check_key(self, connection: ServerConnection, request: Request) -> Response | None:
-        if not self._gate.asks_for_key:
-            return None
-        address, now = _address(connection), self._clock.now()
-        guesses = self._guesses.setdefault(address, Bucket(GUESSES_PER_S, GUESSES, now))
-        if not guesses.holds(1, now):
-            retry = {"Retry-After": "10"}
-            what = "too many wrong keys; wait a little"
-            return self._refuse("guessing", HTTPStatus.TOO_MANY_REQUESTS, what, retry)
-        headers = request.headers
-        key = key_of(headers.get_all("Authorization"), _protocols(headers))
-        if self._gate.name_of(key) is None:
-            guesses.take(1, now)
-            scheme = {"WWW-Authenticate": "Bearer"}
-            return self._refuse("key", HTTPStatus.UNAUTHORIZED, "a valid key is needed", scheme)
-        if guesses.holds(GUESSES, now):
-            del self._guesses[address]
-        return None
-
-    def _answer(
-        self, connection: ServerConnection, request: Request, path: str, host: str
-    ) -> Response:
-        match path:
-            case "/healthz":
-                return plain(HTTPStatus.OK, "ok\n")
-            case "/readyz" if self.ready:
-                return plain(HTTPStatus.OK, "ready\n")
-            case "/readyz":
-                return plain(HTTPStatus.SERVICE_UNAVAILABLE, f"{self._unready()}\n")
-            case "/metrics":
-                if not is_loopback(_address(connection)) and (
-                    refusal := self._check_key(connection, request)
-                ):
-                    return refusal
-                faults = getattr(self._house.engine, "faults", {})
-                body = self.metrics.text(ready=self.ready, faults=faults)
-                return respond(HTTPStatus.OK, body, CONTENT_TYPE, {"Cache-Control": "no-store"})
-            case _:
-                known = request.headers.get("If-None-Match")
-                return self._answers.page(path, host=host, known=known)
-
-    def _unready(self) -> str:
-        if self._house.draining.is_set():
-            return "shutting down"
-        if not self._warm:
-            return "models are warming up"
-        return "no free session" if not self._slots.free else "a model fails"
-
-    def _refuse(
-        self, reason: str, status: HTTPStatus, text: str, headers: dict[str, str] | None = None
-    ) -> Response:
-        self.metrics.refused.labels(reason).inc()
-        log.info("refused: %s", reason)
-        return plain(status, f"{text}\n", headers)
-
     # A session
 
     async def _welcome(self, connection: ServerConnection) -> None:
         assert connection.request is not None, "the handshake is over"
-        route = ROUTES[connection.request.path.partition("?")[0]]
-        address = _address(connection)
+        route = ROUTES[path_of(connection.request)]
+        address = address_of(connection)
         if not self._slots.take(address):
             self.metrics.refused.labels("overloaded").inc()
             full = Hangup("overloaded", "no room for another session; try again later", OVERLOADED)
@@ -377,6 +282,8 @@ class Server:
 
     async def _farewell(self, connection: ServerConnection, route: Route, ending: Hangup) -> None:
         reason = ending.message.encode()[:REASON_BYTES].decode(errors="ignore")
+        # Behind what is still unread lies the client's goodbye; unread, it would never be seen.
+        rest = asyncio.create_task(_discard(connection), name="discard")
         try:
             async with asyncio.timeout(FAREWELL_S):
                 if ending.code:
@@ -386,6 +293,9 @@ class Server:
                 await connection.close(ending.closing, reason)
         except TimeoutError:
             connection.transport.abort()
+        finally:
+            rest.cancel()
+            await asyncio.wait([rest])
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -420,22 +330,16 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return bound
 
 
+async def _discard(connection: ServerConnection) -> None:
+    with suppress(ConnectionClosed):
+        async for _ in connection:
+            pass
+
+
 def _select_protocol(
     connection: ServerConnection, offered: Sequence[Subprotocol]
 ) -> Subprotocol | None:
     """The route's own, if it was offered; never the one that holds a key. None is fine too."""
     assert connection.request is not None, "it was read before"
-    route = ROUTES.get(connection.request.path.partition("?")[0])
+    route = ROUTES.get(path_of(connection.request))
     return Subprotocol(route.protocol) if route and route.protocol in offered else None
-
-
-def _protocols(headers: Any) -> list[str]:
-    return [
-        name.strip()
-        for value in headers.get_all("Sec-WebSocket-Protocol")
-        for name in value.split(",")
-    ]
-
-
-def _address(connection: ServerConnection) -> str:
-    return str((connection.remote_address or ("unknown",))[0])

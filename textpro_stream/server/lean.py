@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,14 @@ from textpro_stream.audio.pcm import PcmDecoder
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, seconds
 from textpro_stream.errors import TextproError
 from textpro_stream.events import Event, ReplyAudio, ReplyEnded
+from textpro_stream.server.fields import (
+    Mistake,
+    booleans_of,
+    count_of,
+    number_of,
+    parse,
+    text_of,
+)
 from textpro_stream.server.limits import DONE, POLICY, Hangup
 from textpro_stream.wire import to_json
 
@@ -40,14 +48,6 @@ CHANGES = ("voice", "replies", "barge_in", "push_to_talk")  # that `set` and `st
 Message = str | bytes
 Changes = dict[str, bool]
 Order = Callable[[], Awaitable[object]]
-
-
-class Mistake(TextproError):
-    """A message that cannot be obeyed; the connection lives."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class _Session:
         talk = self._talk
         match order["type"]:
             case "say":
-                text = _text(order, "text", MAX_TEXT)
+                text = text_of(order, "text", MAX_TEXT)
                 await self._put(lambda: talk.say(text))
             case "press":
                 await self._put(talk.press)
@@ -168,18 +168,18 @@ class _Session:
                 self._ended = True
                 await self._put(talk.finish)
             case "heard":
-                turn, samples = _count(order, "turn"), _count(order, "samples")
+                turn, samples = count_of(order, "turn"), count_of(order, "samples")
                 if turn == self._speaking:
                     talk.heard(samples)
             case "set":
-                changes = _booleans(order, CHANGES)
+                changes = booleans_of(order, CHANGES)
                 await self._put(lambda: self.configure(changes))
             case "clock":
-                t0, t1 = _number(order, "t0"), self._door.wall_s
+                t0, t1 = number_of(order, "t0"), self._door.wall_s
                 clock = {"type": "clock", "t0": t0, "t1": t1, "t2": self._door.wall_s}
                 self._door.sender.send(json.dumps(clock))
             case "mark":
-                self._door.metrics.mark(_text(order, "name", MAX_NAME))
+                self._door.metrics.mark(text_of(order, "name", MAX_NAME))
             case "start":
                 raise Mistake("invalid_value", "start comes first, once; use set afterwards")
             case unknown:
@@ -240,23 +240,6 @@ def pcm16(samples: NDArray[np.float32]) -> bytes:
     return scaled.astype("<i2").tobytes()
 
 
-def parse(text: str) -> dict[str, Any]:
-    """One JSON object with a `type`.
-
-    Raises:
-        Mistake: it is none.
-    """
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise Mistake("invalid_json", "send one JSON object") from None
-    if not isinstance(value, dict):
-        raise Mistake("invalid_json", "send one JSON object")
-    if not isinstance(value.get("type"), str):
-        raise Mistake("missing_field", "type: every message names one")
-    return value
-
-
 def complain(door: Door, code: str, message: str) -> None:
     """Tell the client of an error; the connection lives."""
     door.metrics.errors.labels(code).inc()
@@ -296,51 +279,10 @@ def _start(first: Message, door: Door) -> tuple[Start, Changes, Message | None]:
         order = parse(first)
         if order["type"] != "start":
             return Start(), {}, first
-        chosen = _booleans(order, ("live", "vectors"))
-        source = _text(order, "source", MAX_SOURCE) if "source" in order else ""
-        return Start(source=source, **chosen), _booleans(order, CHANGES), None
+        chosen = booleans_of(order, ("live", "vectors"))
+        source = text_of(order, "source", MAX_SOURCE) if "source" in order else ""
+        return Start(source=source, **chosen), booleans_of(order, CHANGES), None
     except Mistake as mistake:
         complain(door, mistake.code, str(mistake))
         door.errors.mistake()
         return Start(), {}, None
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _field(order: dict[str, Any], name: str) -> Any:
-    if name not in order:
-        raise Mistake("missing_field", f"{name}: {order['type']} needs it")
-    return order[name]
-
-
-def _text(order: dict[str, Any], name: str, longest: int) -> str:
-    value = _field(order, name)
-    if not isinstance(value, str) or not value.strip() or len(value) > longest:
-        raise Mistake("invalid_value", f"{name}: give 1 to {longest} characters")
-    if any("\ud800" <= c <= "\udfff" for c in value):  # half a character, which JSON can spell
-        raise Mistake("invalid_value", f"{name}: give whole characters")
-    return value
-
-
-def _count(order: dict[str, Any], name: str) -> int:
-    value = _field(order, name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        raise Mistake("invalid_value", f"{name}: give a whole number from 0 on")
-    return value
-
-
-def _number(order: dict[str, Any], name: str) -> float:
-    value = _field(order, name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**53:
-        raise Mistake("invalid_value", f"{name}: give a number")
-    return value
-
-
-def _booleans(order: dict[str, Any], names: Iterable[str]) -> Changes:
-    chosen = {name: order[name] for name in names if name in order}
-    for name, value in chosen.items():
-        if not isinstance(value, bool):
-            raise Mistake("invalid_value", f"{name}: give true or false")
-    return chosen
