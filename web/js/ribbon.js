@@ -1,7 +1,7 @@
 // @ts-check
 // The ribbon under the words: height is pitch, thickness is loudness, a gap is a pause. Time runs
 // with the words, so the marks each 0.1 s stand close where somebody speaks slowly; the rail they
-// stand on is darker where the model heard more of the same.
+// stand on is stronger where the model heard more of the same.
 
 import { semitones, threshold } from "./prosody.js";
 
