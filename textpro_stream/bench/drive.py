@@ -155,8 +155,9 @@ class _Asking:
         self._session, self._clock, self._result = session, clock, turn
         self._fast, self._whole = fast, whole
         rng = np.random.default_rng(0)
-        lead = rng.normal(0, NOISE, round(LEAD_S * SAMPLE_RATE))
-        after = rng.normal(0, NOISE, round((GIVES_UP_S + HEARS_OUT_S) * SAMPLE_RATE))
+        quiet = rng.normal(0, NOISE, SAMPLE_RATE)
+        lead = quiet[: round(LEAD_S * SAMPLE_RATE)]
+        after = np.tile(quiet, round(GIVES_UP_S + HEARS_OUT_S))
         audio = np.concatenate([lead, question.audio, after])
         self._pcm = (audio.clip(-1, 1) * 32767).astype("<i2").tobytes()
         self._end = len(lead) + question.speech_end  # samples; where speech ends

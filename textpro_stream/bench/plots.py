@@ -66,7 +66,7 @@ def waterfall(turns: Sequence[Turn], title: str) -> str:
     rows: list[tuple[str, str, float, float, str]] = []
     for system in systems:
         turn = median_turn([t for t in turns if t.system == system])
-        if turn is None:
+        if turn is None or "speech_end" not in turn.marks:
             continue
         # Marks are against the endpoint decision; the label says when speech really ended.
         truth = turn.marks["speech_end"] - turn.client.get("speech_end_error", 0.0)

@@ -157,11 +157,11 @@ def _heading(result: dict[str, Any], turns: Sequence[Turn]) -> str:
         figure = entry["figures"]["user_perceived"]
         if figure["n"]:
             ratios = [
-                f"{gain['value']:.1f} times in {name}"
+                f"{gain['value']:.1f}&times; in {escape(name)}"
                 for name, gain in result["gains"].get(group, {}).items()
                 if gain["value"] is not None
             ]
-            more = "<br>".join(map(escape, ratios or [f"p95 {figure['p95'] * 1000:.0f} ms"]))
+            more = "<br>".join(ratios or [f"p95 {figure['p95'] * 1000:.0f} ms"])
             tiles.append(
                 f'<div class="tile"><span>{escape(group)} question, n = {figure["n"]}</span>'
                 f"<b>{figure['p50'] * 1000:.0f} ms</b><span>{more}</span></div>"
