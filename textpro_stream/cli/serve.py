@@ -6,7 +6,8 @@ import argparse
 import asyncio
 import os
 import signal
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Run it; give the exit status."""
+    from textpro_stream.cli import runner
     from textpro_stream.cli.settings import value_of
 
     options = settings.server
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     }
     changes |= {name: True for name in ("tls", "insecure", "mqtt_text") if getattr(args, name)}
     options = replace(options, **changes)
-    return asyncio.run(_serve(args, replace(settings, server=options)))
+    return runner.run(_serve(args, replace(settings, server=options)))
 
 
 async def _serve(args: argparse.Namespace, settings: Settings) -> int:
@@ -79,13 +81,15 @@ async def _serve(args: argparse.Namespace, settings: Settings) -> int:
     from textpro_stream.pipeline import Engine
     from textpro_stream.server.app import Server, listening_socket
     from textpro_stream.server.security import check_bind, read_keys
+    from textpro_stream.server.tls import tls_context
 
     options = settings.server
-    check_bind(options, read_keys(options))  # before any model is loaded
-    listening_socket(options.host, options.port).close()  # likewise
     broker = _broker(options)
     if args.mqtt_forget:
         return await _forget(broker)
+    check_bind(options, read_keys(options))  # before any model is loaded
+    listening_socket(options.host, options.port).close()  # likewise
+    tls_context(options)
     async with AsyncExitStack() as stack:
         with Downloads() as progress:
             engine = await stack.enter_async_context(
@@ -93,13 +97,12 @@ async def _serve(args: argparse.Namespace, settings: Settings) -> int:
             )
         tell_what_is_off(engine)
         server = await stack.enter_async_context(Server(engine, options))
-        beside = [asyncio.create_task(server.warm_up(), name="warm up")]
+        await stack.enter_async_context(_beside(server.warm_up()))
         if broker is not None:
             from textpro_stream.server.mqtt import Bridge
 
             bridge = Bridge(server.hub, broker, text=options.mqtt_text)
-            beside.append(asyncio.create_task(bridge.run(), name="mqtt"))
-            stack.push_async_callback(bridge.close)
+            await stack.enter_async_context(_beside(bridge.run()))
         await until_stopped(server)
     return 0
 
@@ -112,6 +115,17 @@ async def until_stopped(server: Server) -> None:
     await stopped.wait()
     print("stopping; once more stops at once", flush=True)
     await server.drain()
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do this meanwhile; when the block is left, it is cancelled and has ended."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _broker(options: ServerOptions) -> Broker | None:
