@@ -33,7 +33,7 @@ from textpro_stream.events import (
     TurnLatency,
     WordsCommitted,
 )
-from textpro_stream.server.realtime.core import Core, Output
+from textpro_stream.server.realtime.core import Core
 from textpro_stream.server.realtime.orders import (
     Add,
     Clear,
@@ -48,6 +48,7 @@ from textpro_stream.server.realtime.orders import (
     Truncate,
 )
 from textpro_stream.server.realtime.session import Offer
+from textpro_stream.server.realtime.state import Output
 
 OFFER = Offer("tiny-llm", "tiny.en", "en-us", TurnOptions(), LlmOptions())
 RATE = 22_050

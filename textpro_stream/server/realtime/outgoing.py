@@ -28,6 +28,11 @@ def error(refused: Refused, event_id: str | None, kind: str = "invalid_request_e
     }
 
 
+def server_error(code: str, message: str) -> Json:
+    """A failure of ours, as responses and transcriptions tell of it."""
+    return {"type": "server_error", "code": code, "message": message}
+
+
 def speech_started(item_id: str, at_ms: int) -> Json:
     """Somebody speaks."""
     return {

@@ -18,7 +18,7 @@ from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, seconds
 from textpro_stream.errors import TextproError
 from textpro_stream.events import Event, ReplyAudio
 from textpro_stream.server.limits import DONE, FAILED, POLICY, Hangup
-from textpro_stream.server.realtime.core import Core, Output, to_text
+from textpro_stream.server.realtime.core import Core, to_text
 from textpro_stream.server.realtime.incoming import Refused
 from textpro_stream.server.realtime.orders import (
     Add,
@@ -35,6 +35,7 @@ from textpro_stream.server.realtime.orders import (
     Truncate,
 )
 from textpro_stream.server.realtime.session import Offer
+from textpro_stream.server.realtime.state import Output
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection

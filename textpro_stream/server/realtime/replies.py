@@ -1,0 +1,253 @@
+"""The responses of a session: which one is being made, and which turn of the conversation it is.
+
+Turns of the conversation and responses of the protocol are not the same. A response is live from
+`response.created` to `response.done`, and only one of the conversation's own at a time; it may be
+over here while the conversation still stops it, or while its audio is still playing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from textpro_stream.contracts import ReplyOptions
+from textpro_stream.events import (
+    Failed,
+    ReplyAudio,
+    ReplyEnded,
+    ReplyGiven,
+    ReplyStarted,
+    ReplyText,
+    ToolCalled,
+)
+from textpro_stream.server.realtime.incoming import Json, Refused
+from textpro_stream.server.realtime.orders import Drop, Respond, Stop
+from textpro_stream.server.realtime.outgoing import server_error
+from textpro_stream.server.realtime.response import Response
+from textpro_stream.server.realtime.state import State
+
+
+class Replies:
+    """All responses that are not over yet.
+
+    Args:
+        state: of the session.
+        conversation_id: that responses of the conversation's own name.
+    """
+
+    def __init__(self, state: State, conversation_id: str) -> None:
+        self._state, self._conversation_id = state, conversation_id
+        self.active: Response | None = None  # of the conversation's own
+        self.failures: dict[int, Failed] = {}  # by turn
+        self._by_turn: dict[int, Response] = {}  # until the conversation is through with them
+        self._unbound: deque[Response] = deque()  # asked for; their turns are not known yet
+        self._due: deque[tuple[int, int]] = deque()  # turns answered next, and their tokens
+        self._playing: int | None = None  # the turn whose reply is being heard
+        self._n = 0
+
+    @property
+    def busy(self) -> bool:
+        """A response of the conversation's own is being made, or comes next by itself."""
+        return self.active is not None or bool(self._due)
+
+    @property
+    def heard(self) -> bool:
+        """A reply is being heard."""
+        begun = self.active is not None and self.active.begun
+        return begun or self._playing is not None
+
+    # What the client wants
+
+    def ask(
+        self, settings: Json, metadata: dict[str, str], options: ReplyOptions, *, own: bool = True
+    ) -> None:
+        """Have a reply made."""
+        response = self._new(settings, metadata, own=own)
+        self._unbound.append(response)
+        self._state.send(response.created())
+        self._state.order(Respond(response.id, options))
+
+    def stillborn(self) -> None:
+        """A response that was cancelled before it could be ordered."""
+        response = self._new(self._state.session, {}, own=True)
+        self._state.send(response.created())
+        self._end(response, "cancelled", "client_cancelled")
+
+    def cancel(self, response_id: str | None) -> None:
+        """End a response now, whatever the conversation still says of it.
+
+        Raises:
+            Refused: no such response is being made.
+        """
+        live = [r for r in (*self._by_turn.values(), *self._unbound) if r.live]
+        response = self.active
+        if response_id is not None:
+            response = next((r for r in live if r.id == response_id), None)
+        if response is None:
+            raise Refused("response_cancel_not_active", "no such response is being made")
+        self._end(response, "cancelled", "client_cancelled")
+        if response.begun or live == [response]:  # else another one would be stopped
+            self._state.order(Stop())
+        self._state.order(Drop(response.id))
+        self._open_due()
+
+    # What becomes of an order
+
+    def wanted(self, response_id: str) -> bool:
+        """A reply that was ordered is still to be made; if not, it is forgotten."""
+        response = self._unbound_of(response_id)
+        if response is not None and not response.live:
+            self._unbound.remove(response)
+            return False
+        return response is not None
+
+    def bound(self, response_id: str, turn: int) -> None:
+        """A reply that was ordered goes by this turn."""
+        response = self._unbound_of(response_id)
+        if response is not None:
+            self._unbound.remove(response)
+            self._bind(response, turn)
+            if not response.live:
+                self._state.order(Stop())
+
+    def not_made(self, response_id: str, message: str) -> None:
+        """A reply that was ordered cannot be made."""
+        response = self._unbound_of(response_id)
+        if response is not None:
+            self._unbound.remove(response)
+            if response.live:
+                self._end(response, "failed", error=server_error("llm", message))
+                self._open_due()
+
+    # What the conversation says
+
+    def due(self, turn: int, n_tokens: int) -> None:
+        """A turn is answered by itself, as soon as nothing else is."""
+        self._due.append((turn, n_tokens))
+        self._open_due()
+
+    def say(self, event: ReplyStarted | ReplyText | ReplyAudio | ToolCalled) -> None:
+        """A reply goes on."""
+        response = self._of(event.turn)
+        first, response.begun = not response.begun, True
+        if not response.live:
+            if first:  # it was cancelled before there was anything to stop
+                self._state.order(Stop())
+            return
+        match event:
+            case ReplyText(text=text):
+                self._state.send(*response.text(text))
+            case ReplyAudio(chunk=chunk) if response.speaks:
+                self._state.spoke, self._playing = True, event.turn
+                self._state.send(*response.audio(chunk))
+            case ToolCalled(call=call):
+                self._state.send(*response.call(call))
+            case _:
+                pass
+
+    def given(self, event: ReplyGiven) -> None:
+        """All of a reply has been given out."""
+        response = self._of(event.turn)
+        response.begun = True
+        if response.live:
+            whole = event.reason != "length"
+            status, reason = ("completed", None) if whole else ("incomplete", "max_output_tokens")
+            self._end(response, status, reason, marks=event.marks)
+            self._open_due()
+
+    def ended(self, event: ReplyEnded) -> None:
+        """A reply is over, and is not heard any more."""
+        response = self._by_turn.get(event.turn)
+        if response is None and event.reason == "failed":  # before anything of it came
+            response = self._of(event.turn)
+        if self._playing == event.turn:
+            self._playing = None
+        if response is not None and response.live:
+            response.begun = True
+            match event.reason:
+                case "barge_in" | "cancelled":
+                    barged = event.reason == "barge_in"
+                    why = "turn_detected" if barged else "client_cancelled"
+                    self._end(response, "cancelled", why)
+                    self._state.order(Drop(response.id))
+                case "failed":
+                    failure = self.failures.get(event.turn)
+                    message = failure.message if failure else "the language model failed"
+                    code = failure.code if failure else "llm"
+                    self._end(response, "failed", error=server_error(code, message))
+                case _:
+                    self._end(response, "completed")
+        self._open_due()
+
+    def forget(self, turn: int) -> None:
+        """Nothing more comes of a turn."""
+        self._by_turn.pop(turn, None)
+        self.failures.pop(turn, None)
+
+    def fail(self, failure: Failed) -> None:
+        """Something of a turn went wrong."""
+        self.failures[failure.turn] = failure
+        if failure.code == "voice" and (response := self._by_turn.get(failure.turn)):
+            response.warning = failure.message
+
+    def fail_all(self, message: str) -> None:
+        """The conversation has ended."""
+        for response in (*self._by_turn.values(), *self._unbound):
+            if response.live:
+                self._end(response, "failed", error=server_error("stage", message))
+
+    # Which is which
+
+    def _of(self, turn: int) -> Response:
+        """The response of a turn; what nobody here asked for (an announcement) gets one."""
+        while turn not in self._by_turn and any(due == turn for due, _ in self._due):
+            if self.active is not None:  # it has ended without saying so
+                self._end(self.active, "completed")
+            self._open_due()
+        if turn in self._by_turn:
+            return self._by_turn[turn]
+        if self._unbound:
+            response = self._unbound.popleft()
+        else:
+            response = self._new(self._state.session, {}, own=self.active is None)
+            self._state.send(response.created())
+        self._bind(response, turn)
+        return response
+
+    def _open_due(self) -> None:
+        if self._due and self.active is None:
+            turn, n_tokens = self._due.popleft()
+            response = self._new(self._state.session, {}, own=True)
+            response.usage.heard_tokens = n_tokens
+            self._bind(response, turn)
+            self._state.send(response.created())
+
+    def _unbound_of(self, response_id: str) -> Response | None:
+        return next((r for r in self._unbound if r.id == response_id), None)
+
+    def _bind(self, response: Response, turn: int) -> None:
+        response.turn = turn
+        self._by_turn[turn] = response
+
+    def _new(self, settings: Json, metadata: dict[str, str], *, own: bool) -> Response:
+        self._n += 1
+        self._state.idle_from = None
+        items = self._state.items if own else None
+        conversation_id = self._conversation_id if own else None
+        name = f"resp_{self._n:06d}"
+        response = Response(name, settings, items, conversation_id, metadata)
+        if own:
+            self.active = response
+        return response
+
+    def _end(
+        self,
+        response: Response,
+        status: str,
+        reason: str | None = None,
+        *,
+        error: Json | None = None,
+        marks: dict[str, float] | None = None,
+    ) -> None:
+        self._state.send(*response.end(status, reason, error, marks))
+        if self.active is response:
+            self.active = None
