@@ -7,6 +7,7 @@ import { finished } from "../../web/js/captions.js";
 import { cosine, inWords, likeness, pauses } from "../../web/js/prosody.js";
 import { place, strips } from "../../web/js/ribbon.js";
 import { ghost, read, rows, toCsv, toJson } from "../../web/js/runs.js";
+import { linkText, situation, talkButton } from "../../web/js/status.js";
 import { Turns } from "../../web/js/turns.js";
 
 const RECORDED = JSON.parse(readFileSync(new URL("spoken_turn.json", import.meta.url), "utf8"));
@@ -76,6 +77,35 @@ test("events of no turn change no turn", () => {
   const turns = recorded();
   for (const type of ["source.done", "clock", "session.started"]) assert.equal(turns.apply({ type, turn: 0 }), null);
   assert.equal(turns.apply({ type: "something.new", turn: 1 }), null);
+});
+
+const FACTS = { link: { type: "open", text: "" }, last: undefined, sounding: false, source: "off", on: false, held: false, push_to_talk: false, barge_in: true };
+const named = (more) => situation({ ...FACTS, ...more }).name;
+
+test("one line says what is going on", () => {
+  const awaited = { speaking: false, replying: false, endpoint: { replies: true }, done: null };
+  assert.equal(named({}), "ready");
+  assert.equal(named({ on: true }), "listening");
+  assert.equal(named({ on: true, push_to_talk: true }), "ready");
+  assert.equal(named({ on: true, push_to_talk: true, held: true }), "listening");
+  assert.equal(named({ last: awaited }), "thinking");
+  assert.equal(named({ last: awaited, sounding: true }), "speaking");
+  assert.equal(named({ last: { ...awaited, speaking: true }, sounding: true }), "hearing");
+  assert.equal(named({ link: { type: "waiting", text: "No connection" }, sounding: true }), "offline");
+  assert.match(situation({ ...FACTS, sounding: true, on: true }).text, /Speak to interrupt/);
+  assert.doesNotMatch(situation({ ...FACTS, sounding: true, on: true, barge_in: false }).text, /Speak to interrupt/);
+});
+
+test("the talk button is called what it does", () => {
+  assert.equal(talkButton(FACTS).name, "Talk");
+  assert.deepEqual(talkButton({ ...FACTS, on: true }), { pressed: true, shown: "Mute", name: "Mute the microphone" });
+  assert.equal(talkButton({ ...FACTS, on: true, push_to_talk: true }).pressed, false);
+});
+
+test("the link counts down to the next attempt", () => {
+  assert.equal(linkText({ type: "waiting" }, 2.2), "Reconnecting in 3 s");
+  assert.equal(linkText({ type: "waiting" }, -1), "Reconnecting");
+  assert.equal(linkText({ type: "refused" }, 0), "Not connected");
 });
 
 const WORDS = [

@@ -11,6 +11,7 @@ import { Player } from "./player.js";
 import { inWords } from "./prosody.js";
 import { read, rows, toCsv, toJson } from "./runs.js";
 import { Settings } from "./settings.js";
+import { linkText, situation, talkButton } from "./status.js";
 import { Talker } from "./talker.js";
 import { Transcript } from "./transcript.js";
 import { Turns } from "./turns.js";
@@ -274,49 +275,32 @@ function toggleBench() {
   if (!page.bench.hidden && !matchMedia(WIDE).matches) page.bench.scrollIntoView({ block: "start" });
 }
 
-/** For the eye alone: it counts down, which nobody wants to be read out. */
-function linkText() {
-  const left = Math.ceil(retryAt_s - now_s());
-  if (link.type === "waiting") return left > 0 ? `Reconnecting in ${left} s` : "Reconnecting";
-  return link.type === "open" ? "Connected" : link.type === "connecting" ? "Connecting" : "Not connected";
-}
-
-/** @returns {{name: string, text: string}} */
-function situation() {
-  const last = turns.all.at(-1);
-  const hold = settings.values.push_to_talk;
-  if (link.type === "waiting") {
-    return { name: "offline", text: `${link.text}. Trying again soon` };
-  }
-  if (link.type !== "open") return { name: "offline", text: link.text };
-  if (last?.speaking) return { name: "hearing", text: "Hearing you" };
-  if (player.state.playing || player.state.queued_s > OWN_PLAYBACK_S) {
-    const way = settings.values.barge_in && talker.isOn ? "Speak to interrupt, or press Esc" : "Esc stops it";
-    return { name: "speaking", text: `Speaking. ${way}` };
-  }
-  if (last?.replying || (last?.endpoint?.replies && last.done === null)) return { name: "thinking", text: "Thinking" };
-  if (talker.source === "file") return { name: "listening", text: "Listening to the file" };
-  if (hold) return talker.held ? { name: "listening", text: "Listening while you hold" } : { name: "ready", text: "Hold Space or the button, and speak" };
-  if (talker.isOn) return { name: "listening", text: "Listening" };
-  return { name: "ready", text: "Press Talk or Space, or write" };
+/** @returns {import("./status.js").Facts} */
+function facts() {
+  const { push_to_talk, barge_in } = settings.values;
+  const { playing, queued_s } = player.state;
+  const { source, isOn: on, held } = talker;
+  return { link, last: turns.all.at(-1), sounding: playing || queued_s > OWN_PLAYBACK_S, source, on, held, push_to_talk, barge_in };
 }
 
 const refresh = eachFrame(() => {
-  const { name, text } = situation();
-  const hold = settings.values.push_to_talk;
-  const on = hold ? talker.held : talker.isOn;
-  if (page.state.textContent !== text) page.state.textContent = text;
-  page.dock.dataset.state = name;
+  const now = facts();
+  const { name, text } = situation(now);
+  const { pressed, shown, name: called } = talkButton(now);
+  write(page.state, text);
+  write(page.link.firstElementChild, linkText(link, retryAt_s - now_s()));
+  write(page.talk.querySelector(".name"), shown);
   page.link.dataset.link = link.type;
-  const shown = /** @type {HTMLElement} */ (page.link.firstElementChild);
-  if (shown.textContent !== linkText()) shown.textContent = linkText();
-  page.talk.setAttribute("aria-pressed", String(on));
-  const label = hold ? "Hold" : on ? "Mute" : "Talk";
-  const button = /** @type {HTMLElement} */ (page.talk.querySelector(".name"));
-  if (button.textContent !== label) button.textContent = label;
-  page.talk.setAttribute("aria-label", hold ? "Hold to talk" : on ? "Mute the microphone" : "Talk");
+  page.dock.dataset.state = name;
+  page.talk.setAttribute("aria-pressed", String(pressed));
+  page.talk.setAttribute("aria-label", called);
   page.stop.disabled = !(name === "speaking" || name === "thinking");
 });
+
+/** Only what is new: a live region reads out every writing. @param {Element|null} element @param {string} text */
+function write(element, text) {
+  if (element !== null && element.textContent !== text) element.textContent = text;
+}
 
 /** The talk button glows with whoever speaks. */
 function animate() {
@@ -398,7 +382,7 @@ animate();
 /** What tests read. */
 Object.assign(window, {
   __va: {
-    get state() { return situation().name; },
+    get state() { return situation(facts()).name; },
     get link() { return link.type; },
     get playback() { return { ...player.state, gain: player.gain }; },
     get heard() { return Object.fromEntries(heard); },
