@@ -164,7 +164,7 @@ def crowd(entries: Sequence[dict[str, Any]], title: str) -> str:
     ]
     parts.append(svg.label("sessions at once", WIDTH - 12, height - 4, "axis", "end"))
     parts.append(svg.line(52, y(bound), WIDTH - 12, y(bound), "bound"))
-    parts.append(svg.label(f"bound {_ms(bound)}", WIDTH - 14, y(bound) - 5, "tick", "end"))
+    parts.append(svg.label(f"bound {_ms(bound)}", 58, y(bound) - 5, "tick"))
     for name, style in (("p50", "s0 line thin"), ("p95", "s0 line")):
         drawn = [(x(e["sessions"]), y(e["server_perceived"][name])) for e in known]
         parts.append(svg.path(drawn, style))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from textpro_stream.bench.drive import FAST
 from textpro_stream.config import ServerOptions, Settings
-from textpro_stream.errors import DeviceError
+from textpro_stream.errors import DeviceError, TextproError
 
 if TYPE_CHECKING:
     from textpro_stream.bench.stepwise import Kind, Parts
@@ -201,4 +201,8 @@ async def _main() -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
-    asyncio.run(_main())
+    try:
+        asyncio.run(_main())
+    except TextproError as error:
+        print(f"textpro: {error}", file=sys.stderr)
+        sys.exit(2)
