@@ -47,7 +47,7 @@ from textpro_stream.server.realtime.orders import (
     Stop,
     Truncate,
 )
-from textpro_stream.server.realtime.session import Offer
+from textpro_stream.server.realtime.rules import Offer
 from textpro_stream.server.realtime.state import Output
 
 OFFER = Offer("tiny-llm", "tiny.en", "en-us", TurnOptions(), LlmOptions())

@@ -10,11 +10,8 @@ from pydantic import TypeAdapter
 
 from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.server.realtime.incoming import Refused
+from textpro_stream.server.realtime.rules import ALIASES, SEMANTIC_VAD, SERVER_VAD, Offer
 from textpro_stream.server.realtime.session import (
-    ALIASES,
-    SEMANTIC_VAD,
-    SERVER_VAD,
-    Offer,
     conversation_settings,
     opened,
     tools_of,

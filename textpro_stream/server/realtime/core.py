@@ -42,6 +42,7 @@ from textpro_stream.server.realtime.orders import (
     Truncate,
 )
 from textpro_stream.server.realtime.replies import Replies
+from textpro_stream.server.realtime.rules import Offer
 from textpro_stream.server.realtime.state import Output, State
 from textpro_stream.server.realtime.turns import Turns
 from textpro_stream.wire import to_json
@@ -74,7 +75,7 @@ class Core:
 
     def __init__(
         self,
-        offer: sessions.Offer,
+        offer: Offer,
         session_id: str,
         *,
         transcription: bool = False,

@@ -34,7 +34,7 @@ from textpro_stream.server.realtime.orders import (
     Stop,
     Truncate,
 )
-from textpro_stream.server.realtime.session import Offer
+from textpro_stream.server.realtime.rules import Offer
 from textpro_stream.server.realtime.state import Output
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from textpro_stream.server.realtime import session as sessions
 from textpro_stream.server.realtime.incoming import Json
 from textpro_stream.server.realtime.items import Items
 from textpro_stream.server.realtime.orders import Configure, Order
+from textpro_stream.server.realtime.rules import Offer
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ class State:
         session: the session object as it begins.
     """
 
-    def __init__(self, offer: sessions.Offer, session: Json) -> None:
+    def __init__(self, offer: Offer, session: Json) -> None:
         self.offer, self.session = offer, session
         self.items = Items()
         self.out = Output()
