@@ -31,11 +31,6 @@ const FIGURES = [
 ];
 const SHOWN = 3; // waterfalls at once; older ones are folded away
 
-/** @param {Row} row @returns {number|null} */
-function perceived(row) {
-  return row.heard_s ?? row.marks.server_perceived ?? null;
-}
-
 export class Bench {
   #view = el("div", { class: "unfold" });
   #open = false; // the older turns
@@ -86,7 +81,8 @@ export class Bench {
   /** @param {Row[]} list @param {Facts} facts */
   #headline(list, { baselines }) {
     const spoken = list.filter((row) => row.kind !== "typed");
-    const { p50, n } = summary(spoken.map(perceived));
+    const heard = summary(spoken.map((row) => row.heard_s));
+    const { p50, n } = heard.n > 0 ? heard : summary(spoken.map((row) => row.marks.server_perceived));
     const parts = [el("p", { class: "hint" }, "Your last word to the first sound, median")];
     if (p50 === null) parts.push(el("p", { class: "figure" }, "–"), el("p", { class: "hint" }, "Speak, or stream a file: each turn draws here where its time went."));
     else {
