@@ -94,6 +94,9 @@ class ScriptedEngine:
         self._pieces = order.get("pieces")
         self._piece_s = order.get("piece_s", 0.0)
 
+    def load_figures(self) -> Any:
+        return self._device.load()
+
     def close(self) -> None:
         self._device.close()
 

@@ -70,6 +70,14 @@ async def next_of(opened: ClientConnection, kind: str) -> dict[str, Any]:
                 return json.loads(message)
 
 
+async def ask(opened: ClientConnection, kind: str, **fields: Any) -> None:
+    await opened.send(json.dumps({"type": kind, **fields}))
+
+
+async def complaint(opened: ClientConnection) -> str:
+    return str((await next_of(opened, "error"))["error"]["code"])
+
+
 def reset(opened: ClientConnection) -> None:
     """Go as a machine does whose Wi-Fi fails: RST, no goodbye."""
     plain = opened.transport.get_extra_info("socket")
@@ -171,6 +179,36 @@ async def test_odd_bytes_are_carried_over(server: ServerProcess) -> None:
     assert seen[-1]["transcript"] == " What time is it?"
     assert not errors(seen)
     await server.returns_to(baseline)
+
+
+async def test_broken_base64_appends_nothing_and_the_connection_lives(
+    server: ServerProcess,
+) -> None:
+    async with raw(server.realtime_url) as opened:
+        for broken in ("AAA", "!!!!", 7, None):
+            await ask(opened, "input_audio_buffer.append", audio=broken)
+            assert await complaint(opened) in ("invalid_value", "missing_field")
+        await ask(opened, "input_audio_buffer.commit")
+        assert await complaint(opened) == "input_audio_buffer_commit_empty"
+
+
+# 5
+
+
+async def test_a_wrong_format_is_refused_and_the_session_is_as_before(
+    server: ServerProcess,
+) -> None:
+    async with raw(server.realtime_url) as opened:
+        before = (await next_of(opened, "session.created"))["session"]["audio"]
+        for wrong in ({"type": "audio/pcm", "rate": 16_000}, {"type": "audio/opus"}):
+            session = {"type": "realtime", "audio": {"input": {"format": wrong}}}
+            await ask(opened, "session.update", session=session)
+            error = (await next_of(opened, "error"))["error"]
+            assert error["code"] == "unsupported_audio_format"
+            assert "audio/pcmu" in error["message"]
+        await ask(opened, "session.update", session={"type": "realtime"})
+        after = (await next_of(opened, "session.updated"))["session"]["audio"]
+        assert after == before
 
 
 # 6
@@ -342,6 +380,27 @@ async def test_a_bad_message_is_an_error_and_the_next_one_works(server: ServerPr
     await server.returns_to(baseline)
 
 
+BAD_REALTIME = [
+    ("{", "invalid_json", None),
+    ("[]", "invalid_json", None),
+    ("[" * 100_000, "invalid_json", None),
+    ('{"type": "sing", "event_id": "mine"}', "unknown_event", "mine"),
+    ('{"type": "conversation.item.delete", "event_id": "mine"}', "missing_field", "mine"),
+]
+
+
+async def test_a_bad_event_is_an_error_and_the_next_one_works(server: ServerProcess) -> None:
+    baseline = await server.settle()
+    async with raw(server.realtime_url) as opened:
+        for text, code, event_id in BAD_REALTIME:
+            await opened.send(text)
+            error = (await next_of(opened, "error"))["error"]
+            assert (error["code"], error["event_id"]) == (code, event_id), text
+            await ask(opened, "session.update", session={"type": "realtime"})
+            await next_of(opened, "session.updated")
+    await server.returns_to(baseline)
+
+
 async def test_bad_utf8_closes_with_1007(server: ServerProcess) -> None:
     baseline = await server.settle()
     async with raw(server.url) as opened:
@@ -369,7 +428,7 @@ async def test_nothing_but_errors_closes_with_1008(server: ServerProcess) -> Non
 
 @pytest.mark.parametrize("moment", [None, "reply.started", "speech.audio", "reply.done"])
 async def test_stopping_at_any_moment_ends_a_reply_once(moment: str | None) -> None:
-    with serving(pieces=40, piece_s=0.01) as server:
+    with serving(pieces=10, piece_s=0.01) as server:
         async with connect(server.url) as session:
             await session.say("hello")
             if moment:
@@ -388,7 +447,7 @@ async def test_stopping_at_any_moment_ends_a_reply_once(moment: str | None) -> N
 
 
 async def test_two_questions_at_once_never_mix_their_replies() -> None:
-    with serving(pieces=40, piece_s=0.01) as server:
+    with serving(pieces=10, piece_s=0.01) as server:
         async with connect(server.url) as session:
             await session.say("one")
             await session.say("two")
@@ -400,18 +459,42 @@ async def test_two_questions_at_once_never_mix_their_replies() -> None:
         assert ended[2] == "stop"
 
 
+async def test_cancel_and_create_in_one_breath() -> None:
+    with serving(pieces=10, piece_s=0.01) as server:
+        async with raw(server.realtime_url) as opened:
+            text = {"output_modalities": ["text"]}
+            await ask(opened, "response.cancel")
+            await ask(opened, "response.create", response=text)
+            await ask(opened, "response.create", response=text)
+            await ask(opened, "response.cancel")
+            await ask(opened, "response.create", response=text)
+            seen = [json.loads(await opened.recv())]
+            while [e["type"] for e in seen].count("response.done") < 2:
+                seen.append(json.loads(await asyncio.wait_for(opened.recv(), 10)))
+        codes = [e["error"]["code"] for e in seen if e["type"] == "error"]
+        assert codes == ["response_cancel_not_active", "conversation_already_has_active_response"]
+        done = [e["response"] for e in seen if e["type"] == "response.done"]
+        assert [r["status"] for r in done] == ["cancelled", "completed"]
+        created = [e["response"]["id"] for e in seen if e["type"] == "response.created"]
+        assert created == [r["id"] for r in done]
+
+
 # 14
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_says_goodbye_and_exits_with_0(number: int) -> None:
     with serving() as server:
-        async with raw(server.url) as opened:
-            await next_of(opened, "session.started")
+        async with raw(server.url) as lean, raw(server.realtime_url) as realtime:
+            await next_of(lean, "session.started")
+            await next_of(realtime, "session.created")
             server.signal(number)
-            seen, code, _ = await messages_until_closed(opened)
-        assert errors(seen) == ["server_shutdown"]
-        assert code == 1001
+            seen, code, _ = await messages_until_closed(lean)
+            assert errors(seen) == ["server_shutdown"]
+            assert code == 1001
+            seen, code, _ = await messages_until_closed(realtime)
+            assert [e["error"]["code"] for e in seen] == ["server_shutdown"]
+            assert code == 1001
         assert await asyncio.to_thread(server.wait) == 0
 
 
@@ -461,7 +544,8 @@ async def fails_once(session: Session) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("model", ["asr", "llm", "voice"])
 async def test_a_model_that_fails_costs_one_turn(model: str) -> None:
-    with serving(fails=model, times=1) as server:
+    times = 2 if model == "llm" else 1  # it is asked again, with its cache freed, before that
+    with serving(fails=model, times=times) as server:
         async with connect(server.url) as session:
             seen = await fails_once(session)
             seen += await until(session, "turn.latency" if model != "asr" else "turn.endpoint")

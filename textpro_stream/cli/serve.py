@@ -150,15 +150,19 @@ async def _forget(broker: Broker | None) -> int:
 
 def announcement(server: Server) -> str:
     """Where everything is, for a person at a terminal."""
-    page = server.url("http") + (f"#{server.page_code}" if server.page_code else "")
-    return "\n".join(
-        [
-            f"talk here:  {page}",
-            f"scripts:    {server.url('ws', '/v1/stream')}",
-            f"OpenAI SDK: {server.url('http', '/v1')}  as its base_url",
-            f"metrics:    {server.url('http', '/metrics')}",
-        ]
-    )
+    code = f"#{server.page_code}" if server.page_code else ""
+    lines = [f"talk here:  {server.url('http')}{code}"]
+    if server.host_elsewhere:
+        elsewhere = server.url("http", host=server.host_elsewhere)
+        lines.append(f"elsewhere:  {elsewhere}{code}")
+        if not server.secure:
+            lines.append("            without TLS (--tls), browsers there give no microphone")
+    lines += [
+        f"scripts:    {server.url('ws', '/v1/stream')}",
+        f"OpenAI SDK: {server.url('http', '/v1')}  as its base_url",
+        f"metrics:    {server.url('http', '/metrics')}",
+    ]
+    return "\n".join(lines)
 
 
 def _listen_for_signals(stopped: asyncio.Event) -> None:

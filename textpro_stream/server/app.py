@@ -46,9 +46,11 @@ from textpro_stream.server.metrics import Metrics
 from textpro_stream.server.realtime.route import serve_realtime
 from textpro_stream.server.reception import Reception, address_of, path_of
 from textpro_stream.server.security import (
+    ANY_ADDRESS,
     Gate,
     Redact,
     check_bind,
+    is_loopback,
     read_keys,
 )
 from textpro_stream.server.tls import tls_context
@@ -151,17 +153,32 @@ class Server:
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
-    def url(self, scheme: str, path: str = "/") -> str:
-        """An address of this server as clients on this machine reach it.
+    @property
+    def secure(self) -> bool:
+        """We speak TLS."""
+        return self._tls is not None
+
+    @property
+    def host_elsewhere(self) -> str:
+        """How other machines reach this one; "" where they cannot."""
+        host = self._house.options.host
+        if is_loopback(host):
+            return ""
+        return socket.gethostname() if host in ANY_ADDRESS else host
+
+    def url(self, scheme: str, path: str = "/", *, host: str = "") -> str:
+        """An address of this server.
 
         Args:
             scheme: "http" or "ws"; their secure forms are used where we speak TLS.
             path: from the slash on.
+            host: how it is reached; from this machine, if not given.
         """
-        host = self._house.options.host
-        host = "127.0.0.1" if host in ("", "0.0.0.0") else "::1" if host == "::" else host
+        if not host:
+            host = self._house.options.host
+            host = "::1" if host == "::" else "127.0.0.1" if host in ANY_ADDRESS else host
         host = f"[{host}]" if ":" in host else host
-        return f"{scheme}{'s' if self._tls else ''}://{host}:{self.port}{path}"
+        return f"{scheme}{'s' if self.secure else ''}://{host}:{self.port}{path}"
 
     @property
     def ready(self) -> bool:

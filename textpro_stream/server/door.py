@@ -13,7 +13,7 @@ from textpro_stream.clock import Clock, MonotonicClock
 from textpro_stream.config import ServerOptions
 from textpro_stream.contracts import AudioChunk, SpokenChunk, seconds
 from textpro_stream.events import Event
-from textpro_stream.server.hub import Hub
+from textpro_stream.server.hub import Hub, Talk
 from textpro_stream.server.limits import DONE, POLICY, Bucket, Errors, Hangup
 from textpro_stream.server.metrics import Metrics
 from textpro_stream.server.sender import Sender
@@ -128,7 +128,7 @@ class Door:
         self.hub.publish(self.session_id, event)
 
     @contextmanager
-    def joined(self, talk: Any) -> Iterator[None]:
+    def joined(self, talk: Talk) -> Iterator[None]:
         """The conversation is one of the hub's for as long as the block lasts."""
         with self.hub.session(self.session_id, talk):
             yield

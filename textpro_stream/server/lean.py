@@ -36,6 +36,7 @@ from textpro_stream.wire import to_json
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
+    from textpro_stream.pipeline import Conversation
     from textpro_stream.server.door import Door
 
 AHEAD_S = 1.0  # of a file that waits to be heard: then it is not read on
@@ -86,7 +87,7 @@ async def serve_lean(socket: ServerConnection, door: Door) -> None:
 class _Session:
     """One conversation over one socket."""
 
-    def __init__(self, door: Door, talk: Any, start: Start) -> None:
+    def __init__(self, door: Door, talk: Conversation, start: Start) -> None:
         self._door, self._talk, self._start = door, talk, start
         self._turn = door.engine.settings.turn
         self._decoder = PcmDecoder()

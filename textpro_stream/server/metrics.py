@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,6 +22,9 @@ from textpro_stream.events import (
     TurnEnded,
     TurnLatency,
 )
+
+if TYPE_CHECKING:
+    from textpro_stream.pipeline import Engine
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LATENCIES = (  # of TurnLatency; docs/latency.md defines them
@@ -95,6 +98,14 @@ class Metrics:
         self.faults = Gauge(
             "textpro_model_faults", "Failures of each model so far.", ["model"], registry=registry
         )
+        self.steps = Gauge(
+            "textpro_device_steps_waiting", "Steps that wait for the device.", registry=registry
+        )
+        self.worst_wait = Gauge(
+            "textpro_device_worst_wait_seconds",
+            "The longest that a step waited since this was last asked.",
+            registry=registry,
+        )
         self.tasks = Gauge("textpro_asyncio_tasks", "Tasks of the event loop.", registry=registry)
         self.ready = Gauge("textpro_ready", "1 while /readyz says so.", registry=registry)
 
@@ -126,10 +137,13 @@ class Metrics:
         """A client marked something; any name counts, but only known ones by name."""
         self.client_marks.labels(name if name in CLIENT_MARKS else "other").inc()
 
-    def text(self, *, ready: bool, faults: Mapping[str, int]) -> bytes:
+    def text(self, engine: Engine, *, ready: bool) -> bytes:
         """Everything in Prometheus' text format."""
         self.ready.set(ready)
         self.tasks.set(len(asyncio.all_tasks()))
-        for model, n in faults.items():
+        load = engine.load_figures()
+        self.steps.set(load.waiting)
+        self.worst_wait.set(load.worst_wait_s)
+        for model, n in engine.faults.items():
             self.faults.labels(model).set(n)
         return generate_latest(self.registry)

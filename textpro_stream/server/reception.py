@@ -106,10 +106,11 @@ class Reception:
             return self._refuse("guessing", HTTPStatus.TOO_MANY_REQUESTS, what, retry)
         headers = request.headers
         key = key_of(headers.get_all("Authorization"), _protocols(headers))
-        if self._gate.name_of(key) is None:
+        if (name := self._gate.name_of(key)) is None:
             guesses.take(1, now)
             scheme = {"WWW-Authenticate": "Bearer"}
             return self._refuse("key", HTTPStatus.UNAUTHORIZED, "a valid key is needed", scheme)
+        log.info("let in with the key %r", name)
         return None
 
     def _answer(
@@ -127,8 +128,8 @@ class Reception:
                     refusal := self._check_key(connection, request)
                 ):
                     return refusal
-                faults = getattr(self._house.engine, "faults", {})
-                body = self._house.metrics.text(ready=self.ready, faults=faults)
+                house = self._house
+                body = house.metrics.text(house.engine, ready=self.ready)
                 return respond(HTTPStatus.OK, body, CONTENT_TYPE, {"Cache-Control": "no-store"})
             case _:
                 known = request.headers.get("If-None-Match")
@@ -141,7 +142,7 @@ class Reception:
             return "shutting down"
         if not self.warm:
             return "models are warming up"
-        if not getattr(self._house.engine, "healthy", True):
+        if not self._house.engine.healthy:
             return "a model fails"
         return "" if self._slots.free else "no free session"
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from textpro_stream.config import ServerOptions
 from textpro_stream.errors import ConfigError
 
+ANY_ADDRESS = ("", "0.0.0.0", "::")  # hosts that mean all addresses of this machine
 KEY_PROTOCOL = "openai-insecure-api-key."  # how browsers send a key: they cannot set headers
 MIN_KEY = 22  # characters: 128 bits in base64
 MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(24))'"
@@ -104,7 +105,7 @@ class Gate:
         self._keys = {name: key.encode() for name, key in keys.items()}
         self._scheme = "https" if secure else "http"
         self._loopback = is_loopback(options.host)
-        self._any_address = options.host in ("", "0.0.0.0", "::")
+        self._any_address = options.host in ANY_ADDRESS
         own = {"localhost", "127.0.0.1", "::1", options.host.lower().rstrip(".")}
         if self._any_address:
             name = socket.gethostname().lower()

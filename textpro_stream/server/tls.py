@@ -13,7 +13,7 @@ from pathlib import Path
 
 from textpro_stream.config import ServerOptions
 from textpro_stream.errors import ConfigError
-from textpro_stream.server.security import listed
+from textpro_stream.server.security import ANY_ADDRESS, listed
 from textpro_stream.store import cache_root
 
 VALID_DAYS, RENEWED_DAYS = 365, 300
@@ -81,7 +81,7 @@ def self_signed(names: list[str], folder: Path) -> tuple[Path, Path]:
 def _names(options: ServerOptions) -> list[str]:
     """What browsers may call us."""
     own = ["localhost", "127.0.0.1", "::1", socket.gethostname(), *listed(options.hosts)]
-    if options.host not in ("", "0.0.0.0", "::"):
+    if options.host not in ANY_ADDRESS:
         own.append(options.host)
     return sorted(set(own))
 
