@@ -16,12 +16,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Protocol, Self, cast
 
 from textpro_stream.audio.frames import Framer
 from textpro_stream.clock import Clock
@@ -52,7 +52,7 @@ from textpro_stream.events import (
     WordsCommitted,
 )
 from textpro_stream.pipeline.device import DeviceThread, Priority
-from textpro_stream.pipeline.doors import Dialoguing, Recognizing, Speaking
+from textpro_stream.pipeline.doors import Recognizing, Speaking
 from textpro_stream.pipeline.ear import has_words
 from textpro_stream.pipeline.failure import cause
 from textpro_stream.pipeline.latency import Arrivals, TurnMarks
@@ -69,12 +69,41 @@ AHEAD_S = 2.0  # reply audio given out ahead of playback, as by our own conversa
 OPENING = 2 * SAMPLE_RATE  # samples kept from before a voice was noticed
 
 
+class Answering(Protocol):
+    """What a baseline asks of the LLM's side: the memory of one conversation."""
+
+    @property
+    def reason(self) -> str:
+        """Why the reply ended."""
+        ...
+
+    def begin(self) -> None:
+        """Prefill what stands before the first words."""
+        ...
+
+    def say(self, text: str, /) -> None:
+        """The turn's words, all at once."""
+        ...
+
+    def draft(self) -> None:
+        """Be ready to reply to them."""
+        ...
+
+    def reply(self) -> Iterator[str]:
+        """Decode the reply, piece by piece."""
+        ...
+
+    def end_turn(self) -> None:
+        """The turn is over; remember it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What these conversations share: our own engine's models."""
 
     open_recognizer: Callable[[int, Observer], Recognizing]  # one that takes a whole recording
-    open_dialogue: Callable[[Observer], Dialoguing]
+    open_dialogue: Callable[[Observer], Answering]
     voice: Speaking | None
     vad: VadModel
     device: DeviceThread
@@ -115,7 +144,7 @@ class StepwiseConversation:
         self._marks = TurnMarks()
         self._turn, self._turns, self._words = 0, 0, 0
         self._until = 0  # samples; the last turn's end
-        self._dialogue: Dialoguing
+        self._dialogue: Answering
         self._giving: asyncio.Task[None] | None = None
         self._text = ""  # of the reply being given
         self._began: float | None = None  # when its first audio was given out
