@@ -25,6 +25,8 @@ from textpro_stream.server.realtime.outgoing import server_error
 from textpro_stream.server.realtime.response import Response
 from textpro_stream.server.realtime.state import State
 
+MAX_FAILURES = 16  # remembered, to say why a turn failed
+
 
 class Replies:
     """All responses that are not over yet.
@@ -186,6 +188,8 @@ class Replies:
     def fail(self, failure: Failed) -> None:
         """Something of a turn went wrong."""
         self.failures[failure.turn] = failure
+        if len(self.failures) > MAX_FAILURES:  # of turns that nothing more was said of
+            del self.failures[next(iter(self.failures))]
         if failure.code == "voice" and (response := self._by_turn.get(failure.turn)):
             response.warning = failure.message
 

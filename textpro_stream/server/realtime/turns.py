@@ -121,13 +121,14 @@ class Turns:
 
     def _spoken(self, event: TurnEnded, turn: Turn) -> None:
         state, name = self._state, item_id(event.turn)
+        transcript = event.transcript.strip()
         if turn.announced:
             at_ms = milliseconds(turn.stopped or event.at)
             state.send(outgoing.speech_stopped(name, at_ms))
         state.boundary = max(state.boundary, event.at)
         state.send(outgoing.committed(name, state.items.last_id()))
-        kept = event.reason not in FORGOTTEN and event.transcript.strip()
-        value = outgoing.spoken_item(name, event.transcript if state.transcribes else None)
+        kept = event.reason not in FORGOTTEN and transcript
+        value = outgoing.spoken_item(name, transcript if state.transcribes else None)
         self._join(Item(value, memory=f"u{event.turn}" if kept else None))
         if not state.transcribes:
             return
@@ -137,14 +138,12 @@ class Turns:
             error = outgoing.server_error("asr", message)
             state.send(outgoing.transcription("failed", name, error=error))
             return
-        if event.transcript.startswith(turn.transcript) and event.transcript != turn.transcript:
-            rest = event.transcript.removeprefix(turn.transcript)
+        if transcript.startswith(turn.transcript) and transcript != turn.transcript:
+            rest = transcript.removeprefix(turn.transcript)
             state.send(outgoing.transcription("delta", name, delta=rest))
         duration_s = round(seconds(max(0, event.at - turn.started)), 3)
         usage = {"type": "duration", "seconds": duration_s}
-        state.send(
-            outgoing.transcription("completed", name, transcript=event.transcript, usage=usage)
-        )
+        state.send(outgoing.transcription("completed", name, transcript=transcript, usage=usage))
 
     def _join(self, item: Item) -> None:
         previous = self._state.items.add(item)
