@@ -79,6 +79,11 @@ class ScriptedServer:
             self._server.close()
             await self._server.wait_closed()
 
+    async def end(self, code: int, reason: str) -> None:
+        """Close the present session."""
+        assert self._socket is not None
+        await self._socket.close(code, reason)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"

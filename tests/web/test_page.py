@@ -250,6 +250,20 @@ async def test_the_page_comes_back_after_the_server_did(
         await until(page, "__va.turns[1]?.id === 's2:1' && __va.heard[1] > 0")
 
 
+async def test_a_session_that_ended_begins_anew_by_talking(
+    browser: Browser, server: ScriptedServer
+) -> None:
+    async with opened(browser, server.url) as page:
+        await until(page, "__va.link === 'open'")
+        await page.get_by_role("button", name="Talk").click()
+        await until(page, "__va.sent > 0")
+        await server.end(1000, "")
+        await expect(page.get_by_role("status")).to_contain_text("The session is over. Press Talk")
+        await page.get_by_role("button", name="Talk", exact=True).click()
+        await until(page, "__va.link === 'open' && __va.sent > 0")
+        assert server.sessions == 2
+
+
 async def test_a_refused_key_says_what_to_do(browser: Browser, server: ScriptedServer) -> None:
     server.refuse = True
     async with opened(browser, server.url, expected=("WebSocket connection",)) as page:

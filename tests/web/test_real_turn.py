@@ -26,7 +26,9 @@ async def test_a_question_is_heard_answered_and_measured(tmp_path: Path) -> None
         )
         await until(page, "__va.turns[0].reply.length > 5", timeout_s=30)
         await until(page, "__va.heard[1] > 4000", timeout_s=30)
-        await until(page, "__va.rows[0]?.heard_s > 0 && __va.rows[0].marks.ttft_commit", 30)
+        await until(
+            page, "__va.rows[0]?.heard_s > 0 && __va.rows[0].marks.ttft_commit !== undefined", 30
+        )
         [first, *_] = await page.evaluate("__va.rows")
         server_s, heard_s = first["marks"]["server_perceived"], first["heard_s"]
         assert server_s - 0.05 < heard_s < server_s + 0.6, "the page's clock and the server's agree"

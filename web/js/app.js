@@ -77,6 +77,8 @@ const connection = new Connection(takeKey(), start, {
       turns.begin("");
       player.clear();
     }
+    // Nobody tries again by itself: the microphone closes, and Talk begins anew.
+    if ((next.type === "ended" || next.type === "refused") && talker.isOn) talker.stop();
     refresh();
   },
 });
