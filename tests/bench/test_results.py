@@ -72,3 +72,10 @@ def test_the_table_shows_every_system_and_ratio(result) -> None:
     assert "record-then-run takes 3.5" in text
     assert "4 at once" in text
     assert "does not hold" in text
+
+
+def test_a_busy_machine_is_pointed_out(result) -> None:
+    assert "busy with other things" not in table.text(result)
+    for turn in result["turns"]:
+        turn["load"]["others"] = 1.4
+    assert "busy with other things (1.4 cores)" in table.text(result)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from textpro_stream.bench.drive import Turn
+from textpro_stream.bench.figures import quantile
 
+BUSY = 0.2  # cores that others keep busy, above which a warning stands below the figures
 SHOWN = ("user_perceived", "server_perceived", "true_endpoint_delay", "ttft_commit", "ttft_ready")
 
 
@@ -32,6 +34,12 @@ def text(result: dict[str, Any]) -> str:
                     f" ({interval(gain)})"
                 )
     lines += [crowd(entry) for entry in result["sessions"]]
+    others = [turn["load"]["others"] for turn in result["turns"] if "others" in turn["load"]]
+    if others and quantile(others, 50) > BUSY:
+        lines.append(
+            f"the machine was busy with other things ({quantile(others, 50):.1f} cores): these"
+            " times are longer than they need be; compare systems, or measure again"
+        )
     return "\n".join(lines)
 
 
