@@ -259,6 +259,13 @@ def test_cleared_audio_cannot_be_committed(manual: Desk) -> None:
     assert error_of(manual.send("input_audio_buffer.commit"))["code"].endswith("commit_empty")
 
 
+def test_words_of_a_cleared_turn_that_come_late_are_nobodys(desk: Desk) -> None:
+    desk.hear(SpeechStarted(1, 0, 0))
+    desk.send("input_audio_buffer.clear")
+    assert desk.hear(words(1, " well")) == []
+    assert types(desk.turn(2))[0] == "input_audio_buffer.speech_started"
+
+
 def test_a_cancel_before_the_commit_was_heard_ends_the_response_that_waits(manual: Desk) -> None:
     manual.append()
     manual.send("input_audio_buffer.commit")
@@ -719,8 +726,8 @@ TALK = st.sampled_from(
 )
 
 
-@settings(max_examples=150)
-@given(steps=st.lists(st.one_of(CLIENT, TALK), max_size=40))
+@settings(max_examples=200)
+@given(steps=st.lists(st.one_of(CLIENT, TALK, TALK), min_size=5, max_size=40))
 def test_whatever_comes_is_answered_strictly(steps: list[Any]) -> None:
     desk = Desk()
     turn, bound = 1, 0
@@ -728,6 +735,7 @@ def test_whatever_comes_is_answered_strictly(steps: list[Any]) -> None:
     for step in steps:
         if isinstance(step, dict):
             desk.take(desk.core.receive(json.dumps(step)))
+            turn += step["type"] == "input_audio_buffer.clear"  # never heard of again
         elif step == "speech":
             desk.hear(SpeechStarted(turn, 0, 0))
         elif step == "words":

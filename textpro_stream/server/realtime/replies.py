@@ -124,8 +124,9 @@ class Replies:
 
     def due(self, turn: int, n_tokens: int) -> None:
         """A turn is answered by itself, as soon as nothing else is."""
-        self._due.append((turn, n_tokens))
-        self._open_due()
+        if turn not in self._by_turn:
+            self._due.append((turn, n_tokens))
+            self._open_due()
 
     def say(self, event: ReplyStarted | ReplyText | ReplyAudio | ToolCalled) -> None:
         """A reply goes on."""

@@ -40,6 +40,7 @@ class Turns:
     def __init__(self, state: State, replies: Replies) -> None:
         self._state, self._replies = state, replies
         self._open: dict[int, Turn] = {}
+        self._cleared: set[int] = set()  # of which something may still be on its way
 
     @property
     def any(self) -> bool:
@@ -48,6 +49,8 @@ class Turns:
 
     def started(self, event: SpeechStarted) -> None:
         """Somebody speaks: told at once, unless it may be a cough beside a reply."""
+        for stale in [n for n in self._open if n < event.turn]:  # cleared, and told of too late
+            del self._open[stale]
         turn = self._open.setdefault(event.turn, Turn(event.speech))
         detection = self._state.detection
         self._state.idle_from = None
@@ -62,6 +65,8 @@ class Turns:
 
     def words(self, event: WordsCommitted) -> None:
         """Words that stay."""
+        if event.turn in self._cleared:
+            return
         turn = self._open.setdefault(event.turn, Turn(event.spans[0].start))
         turn.n_tokens += sum(len(span.ids) for span in event.spans)
         text = event.text if turn.transcript else event.text.lstrip()
@@ -86,6 +91,7 @@ class Turns:
 
     def clear(self) -> None:
         """What is being said was nothing."""
+        self._cleared = set(self._open)
         self._open.clear()
 
     def ended(self, event: TurnEnded) -> None:
