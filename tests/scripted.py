@@ -13,15 +13,18 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from textpro_stream.config import TurnOptions
+from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.contracts import (
     FRAME,
     SAMPLE_RATE,
     AudioChunk,
     Heard,
+    Message,
     ProsodyWindow,
     SpokenChunk,
     TokenSpan,
+    Tool,
+    ToolCall,
     Transcript,
     samples_of_ms,
 )
@@ -74,6 +77,7 @@ class Script:
     words: list[tuple[str, float]]  # text and the second at which it has been said
     delay_s: float = 0.5  # of commits
     recognizer_fails_at_s: float = float("inf")
+    failures: float = float("inf")  # how often at most
     opened_at: list[int] = field(default_factory=list)
     previews: int = 0
 
@@ -98,7 +102,9 @@ class ScriptedRecognizer:
     def push(self, item: AudioChunk, /) -> Sequence[Transcript]:
         assert item.start == self._end, "audio must come without gaps"
         self._end = item.end
-        if self._end > self._script.recognizer_fails_at_s * SAMPLE_RATE:
+        due = self._end > self._script.recognizer_fails_at_s * SAMPLE_RATE
+        if due and self._script.failures > 0:
+            self._script.failures -= 1
             raise ValueError("scripted\nfailure")
         self.work.positions_heard += 1
         n_blocks = (self._end - self._start) // BLOCK
@@ -161,9 +167,41 @@ class ScriptedDialogue:
     too_long: bool = False
     turn: str = ""  # words of the open turn
     drafted: str | None = None
+    fails_at_step: str = ""  # the method that raises, once
+    messages: tuple[Message, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    asides: list[ScriptedDialogue] = field(default_factory=list)
 
     def begin(self) -> None:
         self.log.append("begin")
+        self.turn, self.drafted = "", None
+
+    def configure(self, options: LlmOptions, tools: Sequence[Tool]) -> None:
+        names = ",".join(tool.name for tool in tools)
+        self.log.append(f"configure {options.system_prompt[:12]}|{options.max_tokens}|{names}")
+
+    def add(self, message: Message, after: str | None = None) -> None:
+        self.log.append(f"add {message.id} after {after}")
+        self.messages = (*self.messages, message)
+
+    def remove(self, message_id: str) -> None:
+        if message_id not in {message.id for message in self.messages}:
+            raise StageError(f"no message {message_id}")
+        self.log.append(f"remove {message_id}")
+        self.messages = tuple(m for m in self.messages if m.id != message_id)
+
+    def truncate(self, message_id: str, characters: int) -> None:
+        self.log.append(f"truncate {message_id} {characters}")
+
+    def aside(
+        self, messages: Sequence[Message], options: LlmOptions, tools: Sequence[Tool]
+    ) -> ScriptedDialogue:
+        self.log.append("aside " + ",".join(m.id for m in messages))
+        self.asides.append(ScriptedDialogue(pieces=["Aside", "."], messages=tuple(messages)))
+        return self.asides[-1]
+
+    def free(self) -> None:
+        self.log.append("free")
 
     def hear(self, spans: Sequence[TokenSpan]) -> None:
         self.log.append("hear" + "".join(s.text for s in spans))
@@ -178,6 +216,9 @@ class ScriptedDialogue:
         self.turn += text
 
     def draft(self, tail: Sequence[TokenSpan] = ()) -> None:
+        if self.fails_at_step == "draft":
+            self.fails_at_step = ""
+            raise ValueError("scripted draft failure")
         drafted = self.turn + "".join(s.text for s in tail)
         if drafted != self.drafted:
             self.drafted = drafted
@@ -195,8 +236,15 @@ class ScriptedDialogue:
             self.tokens_decoded += 1
             yield piece
 
-    def end_turn(self, heard_chars: int | None = None) -> None:
-        self.log.append("end" if heard_chars is None else f"end at {heard_chars}")
+    def end_turn(
+        self, heard_characters: int | None = None, *, user: str = "", reply: str = ""
+    ) -> None:
+        log = "end" if heard_characters is None else f"end at {heard_characters}"
+        self.log.append(log if reply else f"keep {user}")
+        if self.turn:
+            self.messages = (*self.messages, Message(user, "user", self.turn))
+        if reply:
+            self.messages = (*self.messages, Message(reply, "assistant", ""))
         self.turn, self.drafted = "", None
 
     def needs_room(self) -> bool:
@@ -217,7 +265,7 @@ class ScriptedVoice:
     open_streams: int = 0
 
     async def speak(
-        self, text: str, *, start: int = 0, text_start: int = 0
+        self, text: str, *, start: int = 0, text_start: int = 0, speed: float = 1.0
     ) -> AsyncIterator[SpokenChunk]:
         self.spoken.append(text)
         self.open_streams += 1

@@ -16,12 +16,13 @@ from scripted import (
 )
 
 from textpro_stream.clock import Clock, VirtualClock
-from textpro_stream.config import TurnOptions
+from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.contracts import AudioChunk
 from textpro_stream.events import Event
 from textpro_stream.pipeline.conversation import Conversation
 from textpro_stream.pipeline.device import DeviceThread
 from textpro_stream.pipeline.ear import Ear
+from textpro_stream.pipeline.health import Health
 from textpro_stream.pipeline.mind import Mind
 from textpro_stream.pipeline.outbox import Outbox
 from textpro_stream.pipeline.trace import Trace
@@ -38,6 +39,7 @@ class Stand:
     voice: ScriptedVoice | None = field(default_factory=ScriptedVoice)
     options: TurnOptions = OPTIONS
     clock: Clock = field(default_factory=VirtualClock)
+    health: Health = field(default_factory=Health)
 
     def open(self, *, live: bool = False) -> Conversation:
         trace, outbox = Trace(self.clock), Outbox()
@@ -55,8 +57,10 @@ class Stand:
             mind = Mind(
                 lambda: dialogue,
                 self.voice,
+                options=LlmOptions(),
                 device=self.device,
                 outbox=outbox,
+                health=self.health,
                 trace=trace,
                 clock=self.clock,
                 listened=live and self.options.barge_in,
@@ -66,6 +70,7 @@ class Stand:
             mind,
             outbox=outbox,
             device=self.device,
+            health=self.health,
             trace=trace,
             clock=self.clock,
             live=live,

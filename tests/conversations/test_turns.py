@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted import Script, ScriptedDialogue, ScriptedVoice, chunks, sound
+from scripted import ScriptedDialogue, ScriptedVoice, chunks, sound
 
 from textpro_stream.contracts import AudioChunk
 from textpro_stream.errors import StageError
@@ -20,6 +20,7 @@ from textpro_stream.events import (
     ReplyAudio,
     ReplyDucked,
     ReplyEnded,
+    ReplyGiven,
     ReplyStarted,
     ReplyText,
     SpeechStarted,
@@ -77,7 +78,7 @@ async def test_a_question_is_answered(stand) -> None:
     assert of(events, ReplyAudio)[-1].chunk.text_end == len("It is noon. Really.")
     finished = events[-1]
     assert (finished.turns, finished.words, finished.at) == (1, 4, len(QUESTION))
-    assert stand.dialogue.log[-1] == "end"
+    assert [entry for entry in stand.dialogue.log if entry != "free"][-1] == "end"
 
 
 async def test_nothing_of_the_reply_is_seen_before_the_endpoint(stand) -> None:
@@ -179,7 +180,7 @@ async def test_without_a_voice_it_replies_in_text(stand) -> None:
 async def test_room_is_made_after_the_reply(stand) -> None:
     stand.dialogue.full = True
     await stand.run(QUESTION)
-    assert stand.dialogue.log[-2:] == ["end", "make room"]
+    assert [e for e in stand.dialogue.log if e != "free"][-2:] == ["end", "make room"]
 
 
 async def test_typed_turns_are_answered_too(stand) -> None:
@@ -219,29 +220,49 @@ def test_cutting_differently_changes_nothing(stand, cuts: list[int], live: bool)
     asyncio.run(both())
 
 
-async def test_a_failing_recognizer_ends_this_conversation_only(stand) -> None:
-    broken = replace(stand, script=Script(stand.script.words, recognizer_fails_at_s=1.0))
-    events = await broken.run(QUESTION[:20000])
-    assert [type(event) for event in events[-2:]] == [Failed, Finished]
-    assert events[-2].code == "stage"
-    assert "scripted failure" in events[-2].message
-    assert of(await stand.run(QUESTION), ReplyEnded)
+async def test_a_failing_recognizer_costs_the_turn_and_not_the_conversation(stand) -> None:
+    stand.script.recognizer_fails_at_s, stand.script.failures = 1.0, 1
+    events = await stand.run(np.tile(QUESTION, 2))
+    failed, ended = of(events, Failed)[0], of(events, TurnEnded)[0]
+    assert (failed.code, events.index(failed)) == ("asr", events.index(ended) - 1)
+    assert "scripted failure" in failed.message
+    assert (ended.reason, ended.replies) == ("failed", False)
+    assert stand.health.faults["asr"] == 1
+    assert [event.turn for event in of(events, TurnEnded)][:2] == [1, 2]
+    assert isinstance(events[-1], Finished)
 
 
-async def test_pushing_into_an_ended_conversation_says_why(stand) -> None:
-    broken = replace(stand, script=Script(stand.script.words, recognizer_fails_at_s=1.0))
-    async with broken.open() as talk:
-        long = np.tile(QUESTION, 4)
+async def test_a_recognizer_that_always_fails_ends_the_conversation(stand) -> None:
+    stand.script.recognizer_fails_at_s = 0.0
+    async with stand.open() as talk:
         with pytest.raises(StageError, match="scripted failure"):
-            await talk.push(AudioChunk(long, 0))
-
-
-async def test_a_failing_llm_says_so(stand) -> None:
-    stand.dialogue.fails_at_piece = 2
-    events = await stand.run(QUESTION)
-    assert of(events, ReplyEnded)[0].reason == "failed"
+            await talk.push(AudioChunk(np.tile(QUESTION, 8), 0))
+        events = [event async for event in talk]
     assert [type(event) for event in events[-2:]] == [Failed, Finished]
-    assert "scripted LLM failure" in events[-2].message
+    assert not stand.health.healthy
+
+
+async def test_an_llm_that_fails_at_first_is_asked_again(stand) -> None:
+    stand.dialogue.fails_at_step = "draft"
+    events = await stand.run(QUESTION)
+    (ended,) = of(events, ReplyEnded)
+    assert (ended.text, ended.reason) == ("It is noon. Really.", "stop")
+    assert "free" in stand.dialogue.log
+    assert stand.health.faults["llm"] == 1
+
+
+async def test_an_llm_that_fails_in_a_reply_ends_the_reply(stand) -> None:
+    stand.dialogue.fails_at_piece = 4
+    events = await stand.run(QUESTION)
+    (ended,) = of(events, ReplyEnded)
+    assert (ended.text, ended.reason) == ("It is noon. Really", "failed")
+    (failed, *_) = of(events, Failed)
+    assert failed.code == "llm"
+    assert "scripted LLM failure" in failed.message
+    kinds = [type(event) for event in events if event.turn == 1]
+    assert kinds[-3:] == [ReplyEnded, TurnLatency, Finished]
+    assert ReplyGiven not in kinds
+    assert "end at 18" in stand.dialogue.log
 
 
 async def test_a_failing_voice_leaves_the_text(stand) -> None:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from textpro_stream.pipeline.device import DeviceThread, Priority
+from textpro_stream.clock import VirtualClock
+from textpro_stream.pipeline.device import SLACK_S, DeviceThread, Priority
 
 
 @pytest.fixture
@@ -54,6 +55,39 @@ async def test_the_most_urgent_goes_first_and_equals_by_age(device: DeviceThread
         await asyncio.sleep(0)
     await asyncio.gather(*waiting)
     assert ran == ["hear", "prefill 1", "prefill 2", "decode"]
+
+
+async def test_an_old_step_goes_before_a_fresh_one_of_a_more_urgent_kind() -> None:
+    clock = VirtualClock()
+    device = DeviceThread("test device", clock=clock)
+    ran: list[str] = []
+    try:
+        with busy(device):
+            device.submit(Priority.DECODE, lambda: ran.append("decode"))
+            for i in range(20):  # a conversation that speaks all the time
+                device.submit(Priority.HEAR, lambda i=i: ran.append(f"hear {i}"))
+                await clock.sleep_until(clock.now() + 0.01)
+            load = device.load()
+        await device.run(Priority.DECODE, lambda: None)
+    finally:
+        device.close()
+    assert load.waiting == 21
+    # It waits for what was asked for within its slack, and for nothing later.
+    assert ran.index("decode") == round(SLACK_S[Priority.DECODE] / 0.01)
+
+
+async def test_the_worst_wait_is_told_once() -> None:
+    clock = VirtualClock()
+    device = DeviceThread("test device", clock=clock)
+    try:
+        with busy(device):
+            step = device.submit(Priority.HEAR, lambda: None)
+            await clock.sleep_until(0.5)
+        await asyncio.wrap_future(step)
+        assert device.load().worst_wait_s == 0.5
+        assert device.load().worst_wait_s == 0
+    finally:
+        device.close()
 
 
 async def test_a_step_cancelled_while_it_waits_never_runs(device: DeviceThread) -> None:

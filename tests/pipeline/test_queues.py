@@ -7,7 +7,7 @@ import pytest
 
 from textpro_stream.contracts import FRAME, AudioChunk, SpokenChunk
 from textpro_stream.events import ReplyAudio, ReplyEnded, ReplyText, TurnEager
-from textpro_stream.pipeline.inbox import BATCH, Inbox, Key, Typed
+from textpro_stream.pipeline.inbox import BATCH, Inbox
 from textpro_stream.pipeline.outbox import MAX_AUDIO_MS, MAX_EVENTS, Outbox
 
 
@@ -18,6 +18,14 @@ def frame(i: int) -> AudioChunk:
 def audio(turn: int, seconds: float) -> ReplyAudio:
     samples = np.zeros(round(100 * seconds), np.float32)
     return ReplyAudio(turn, 0, SpokenChunk(samples, 100, 0, 1))
+
+
+async def first() -> None:
+    """A deed."""
+
+
+async def second() -> None:
+    """Another."""
 
 
 async def blocks(coroutine) -> asyncio.Task:
@@ -42,19 +50,19 @@ class TestInbox:
         inbox = Inbox()
         for i in range(BATCH + 2):
             await inbox.put(frame(i))
-        await inbox.put(Key.PRESSED)
+        await inbox.put(first)
         await inbox.put(frame(99))
-        await inbox.put(Typed("hello"))
+        await inbox.put(second)
         await inbox.end()
         taken = [await inbox.take() for _ in range(6)]
         starts = [[c.start // FRAME for c in t] if isinstance(t, list) else t for t in taken]
-        first = list(range(BATCH + 2))
+        frames = list(range(BATCH + 2))
         assert starts == [
-            first[:BATCH],
-            first[BATCH:],
-            Key.PRESSED,
+            frames[:BATCH],
+            frames[BATCH:],
+            first,
             [99],
-            Typed("hello"),
+            second,
             None,
         ]
 

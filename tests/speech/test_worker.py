@@ -19,6 +19,7 @@ class Parrot:
         self,
         text: str,
         pause: bool,
+        rate_wpm: int,
         audio: Callable[[bytes], bool],
         word: Callable[[int, int], None],
     ) -> None:
@@ -26,6 +27,10 @@ class Parrot:
             raise RuntimeError("no\nvoice")
         word(0, 0)
         audio(text.upper().encode() if pause else text.encode())
+
+
+def manner(pause: bool) -> bytes:
+    return worker.MANNER.pack(pause, 165)
 
 
 class Ended(Exception):
@@ -63,11 +68,11 @@ def test_it_speaks_in_turn_and_leaves_out_what_was_cancelled(
 ) -> None:
     messages = converse(
         monkeypatch,
-        (worker.SPEAK, 1, b"\1one"),
-        (worker.SPEAK, 2, b"\0two"),
+        (worker.SPEAK, 1, manner(True) + b"one"),
+        (worker.SPEAK, 2, manner(False) + b"two"),
         (worker.CANCEL, 2, b""),
-        (worker.SPEAK, 3, b"\0fail"),
-        (worker.SPEAK, 4, b"\0four"),
+        (worker.SPEAK, 3, manner(False) + b"fail"),
+        (worker.SPEAK, 4, manner(False) + b"four"),
     )
     mark = worker.WORD_MARK.pack(0, 0)
     assert messages == [
@@ -86,7 +91,7 @@ def test_it_speaks_in_turn_and_leaves_out_what_was_cancelled(
 
 def test_it_ends_with_its_input_and_keeps_its_output_clean() -> None:
     run = subprocess.run(
-        [sys.executable, "-P", "-m", worker.__name__, "espeak", "en-us", "165"],
+        [sys.executable, "-P", "-m", worker.__name__, "espeak", "en-us"],
         input=b"",
         capture_output=True,
         check=True,

@@ -7,13 +7,17 @@ behind the same doors, and another engine fits behind them as well.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
+from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.contracts import (
     AudioChunk,
     Heard,
+    Message,
     SpokenChunk,
     TokenSpan,
+    Tool,
+    ToolCall,
     Transcript,
     TurnSignal,
 )
@@ -66,6 +70,14 @@ class Endpointing(Protocol):
         """What the turn's words say about the pause that just began."""
         ...
 
+    def configure(self, options: TurnOptions) -> None:
+        """Other limits from here on."""
+        ...
+
+    def dismiss(self) -> None:
+        """Forget the open turn."""
+        ...
+
     def press(self, at: int) -> Sequence[TurnSignal]:
         """Push-to-talk: the key went down."""
         ...
@@ -79,12 +91,30 @@ class Endpointing(Protocol):
         ...
 
 
-class Dialoguing(Protocol):
-    """The LLM's memory of one conversation."""
+class Replying(Protocol):
+    """Something that gives a reply, piece by piece."""
 
     @property
     def reason(self) -> str:
-        """Why the standing reply ended: "stop" or "length"."""
+        """Why the reply ended: "stop" or "length"."""
+        ...
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """Functions that the ended reply asks for."""
+        ...
+
+    def reply(self) -> Iterator[str]:
+        """The reply, piece by piece, whole characters each."""
+        ...
+
+
+class Dialoguing(Replying, Protocol):
+    """The LLM's memory of one conversation."""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What is remembered, the open turn left out."""
         ...
 
     @property
@@ -93,7 +123,11 @@ class Dialoguing(Protocol):
         ...
 
     def begin(self) -> None:
-        """Prefill what stands before the first words; once."""
+        """Forget the open turn; first of all, prefill what stands before the first words."""
+        ...
+
+    def configure(self, options: LlmOptions, tools: Sequence[Tool]) -> None:
+        """Another system prompt, sampling or tools."""
         ...
 
     def hear(self, spans: Sequence[TokenSpan]) -> None:
@@ -105,19 +139,45 @@ class Dialoguing(Protocol):
         ...
 
     def draft(self, tail: Sequence[TokenSpan] = ()) -> None:
-        """Were the turn to end with these words, be ready."""
+        """Were the turn to end with these words, be ready. With no words: answer the memory."""
         ...
 
     def resume(self) -> None:
         """It did not end: forget the draft."""
         ...
 
-    def reply(self) -> Iterator[str]:
-        """Decode the reply to the draft, piece by piece, whole characters each."""
+    def end_turn(
+        self, heard_characters: int | None = None, *, user: str = "", reply: str = ""
+    ) -> None:
+        """The turn is over and leaves two messages with these ids, or one without a reply.
+
+        Args:
+            heard_characters: of an interrupted reply, how much is to be remembered.
+            user: id of what the user said.
+            reply: id of the reply.
+        """
         ...
 
-    def end_turn(self, heard_chars: int | None = None) -> None:
-        """The reply is over; of an interrupted one, remember the beginning that was heard."""
+    def add(self, message: Message, after: str | None = None) -> None:
+        """Remember a message; after another's id, "" for the beginning, None for the end."""
+        ...
+
+    def remove(self, message_id: str) -> None:
+        """Forget a message."""
+        ...
+
+    def truncate(self, message_id: str, characters: int) -> None:
+        """Remember only the beginning of a reply."""
+        ...
+
+    def aside(
+        self, messages: Sequence[Message], options: LlmOptions, tools: Sequence[Tool]
+    ) -> Self:
+        """A memory of its own with these messages, sharing the weights."""
+        ...
+
+    def free(self) -> None:
+        """Give the cache's memory back; it is rebuilt when it is needed. Fit after any failure."""
         ...
 
     def needs_room(self) -> bool:
@@ -132,12 +192,15 @@ class Dialoguing(Protocol):
 class Speaking(Protocol):
     """A voice."""
 
-    def speak(self, text: str, *, start: int, text_start: int) -> AsyncIterator[SpokenChunk]:
+    def speak(
+        self, text: str, *, start: int, text_start: int, speed: float = 1.0
+    ) -> AsyncIterator[SpokenChunk]:
         """Say a clause. An async generator: closing it stops the voice.
 
         Args:
             text: of the clause.
             start: samples of this reply that were spoken before it.
             text_start: characters of this reply before it.
+            speed: 1 is the voice's own pace, 2 twice as fast.
         """
         ...

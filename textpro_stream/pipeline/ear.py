@@ -9,6 +9,7 @@ device's thread.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from textpro_stream.clock import Clock
+from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import (
     FRAME,
     SAMPLE_RATE,
@@ -58,6 +60,7 @@ class Turn:
     tail: Sequence[TokenSpan] = ()  # what the draft holds beyond it
     held: list[AudioChunk] | None = None  # frames kept back while the turn may be over
     shown: str = ""  # the last hypothesis that went out
+    speech: int = 0  # samples; where speech began
     speech_end: int = 0  # samples; where the endpoint says that speech ended
     ended_at: int = 0  # samples; where the endpoint was decided
     decided: float = 0.0  # monotonic; when it was
@@ -68,7 +71,6 @@ class Step:
     """What some frames brought."""
 
     events: list[Event]
-    n_frames: int  # taken; fewer than given when a decision needs to be acted upon first
     turn: Turn | None  # that paused or ended with the last of them
     barged: list[BargeInSignal]
 
@@ -137,13 +139,15 @@ class Ear:
         self._recent: deque[AudioChunk] = deque(maxlen=(self._preroll + OPENING) // FRAME)
         self._turn: Turn | None = None
         self._fresh: tuple[TokenSpan, ...] = ()  # committed with the last frame
-        self._n_turns = 0
+        self._numbers = itertools.count(1)
+        self._n_turns = 0  # the number of the last turn that was spoken
         self._events: list[Event] = []
         self._decided: Turn | None = None
         self._ended: TurnEnded | None = None
         self._barged: list[BargeInSignal] = []
         self._heard_until = 0  # samples; no turn hears the words of the one before
         self.position = 0  # samples heard
+        self.taken = 0  # samples; end of the last frame that was begun
         self.end: int | None = None  # set from outside: samples of true audio, once that is known
         self.replying = False  # set from outside: a reply is being heard
         self.totals = WorkTotals()
@@ -154,37 +158,74 @@ class Ear:
         return self._endpointer.voice
 
     def push(self, frames: Sequence[AudioChunk]) -> Step:
-        """Hear frames up to the next pause or endpoint."""
-        n_frames = 0
+        """Hear frames up to the next pause or endpoint; `taken` tells how far that is."""
         for frame in frames:
-            n_frames += 1
             self._hear(frame)
             if self._decided or self._barged:
                 break
-        return self._step(n_frames)
+        return self._step()
+
+    def configure(self, options: TurnOptions) -> None:
+        """Other rules about turns from here on; an open turn goes on under them."""
+        self._endpointer.configure(options)
+        self._barge_in.configure(options)
+        self._preroll = samples_of_ms(options.preroll_ms)
+        self._recent = deque(self._recent, (self._preroll + OPENING) // FRAME)
 
     def finish(self) -> Step:
         """The audio ended: so does an open turn."""
         committed = self._decide(self._endpointer.finish(), None)
         self._close_without_frame(committed, self._prosody.finish)
-        return self._step(0)
+        return self._step()
 
     def press(self) -> Step:
         """Push-to-talk: a turn begins here."""
         self._decide(self._endpointer.press(self.position), None)
-        return self._step(0)
+        return self._step()
 
     def release(self) -> Step:
         """Push-to-talk: the turn ends here."""
         self._close_without_frame(self._decide(self._endpointer.release(self.position), None))
-        return self._step(0)
+        return self._step()
+
+    def clear(self) -> Step:
+        """Forget the open turn, and the sound before it: none of it will be heard again."""
+        if self._turn is not None:
+            self._turn.transcript = ""  # its work counts, its words do not
+        self._drop_turn()
+        return self._step()
+
+    def abandon(self) -> Step:
+        """The recognizer failed: what the open turn had so far is its end."""
+        turn = self._turn
+        if turn is not None:
+            turn.decided, turn.ended_at, turn.speech_end = (
+                self._clock.now(),
+                self.position,
+                self.position,
+            )
+            ended = TurnEnded(turn.number, self.position, turn.transcript, "failed", False)
+            self._drop_turn()
+            self._decided = turn
+            self._events.append(ended)
+        return self._step()
 
     def count_turn(self) -> int:
-        """The number of a turn that is not spoken."""
-        self._n_turns += 1
-        return self._n_turns
+        """The number of a turn that is not spoken. May be called from any thread."""
+        return next(self._numbers)
+
+    def _drop_turn(self) -> None:
+        if self._turn is not None:
+            self.totals.add(self._turn)
+            nothing = AudioChunk(np.zeros(0, np.float32), self.position)
+            self._prosody.push(Heard(nothing, (), ends_turn=True))
+        self._turn, self._decided, self._ended, self._fresh = None, None, None, ()
+        self._endpointer.dismiss()
+        self._recent.clear()
+        self._heard_until = self.position
 
     def _hear(self, frame: AudioChunk) -> None:
+        self.taken = frame.end
         self.position = frame.end if self.end is None else min(frame.end, self.end)
         self._trace.position = self.position
         self._recent.append(frame)
@@ -233,11 +274,11 @@ class Ear:
     def _begin(self, signal: TurnSignal) -> list[TokenSpan]:
         if self._turn:  # the same turn: the voice came back before the pause meant anything
             return self._recognize(self._turn, [self._recent[-1]])
-        self._n_turns += 1
+        self._n_turns = next(self._numbers)
         since = max(signal.speech - self._preroll, self._heard_until)
         frames = [frame for frame in self._recent if frame.end > since]
         start = frames[0].start if frames else self.position
-        self._turn = Turn(self._n_turns, self._open(start))
+        self._turn = Turn(self._n_turns, self._open(start), speech=signal.speech)
         self._events.append(SpeechStarted(self._n_turns, self.position, signal.speech))
         return self._recognize(self._turn, frames)
 
@@ -263,7 +304,9 @@ class Ear:
 
     def _end(self, turn: Turn, signal: TurnSignal, frame: AudioChunk | None) -> list[TokenSpan]:
         turn.decided, turn.ended_at = self._clock.now(), self.position
-        turn.speech_end = self._heard_until = signal.speech
+        turn.speech_end = signal.speech
+        # A key says exactly where a turn ends; else the next one may begin in this one's silence.
+        self._heard_until = self.position if signal.reason == "pushed" else signal.speech
         committed = self._recognize(turn, [frame]) if frame else []
         committed += self._take(turn, turn.recognizer.finish())
         turn.marks.note("asr_final", self._clock.now())
@@ -318,11 +361,11 @@ class Ear:
         last_words = Heard(nothing, committed, self._ended is not None)
         self._close_frame([*self._prosody.push(last_words), *rest()])
 
-    def _step(self, n_frames: int) -> Step:
+    def _step(self) -> Step:
         events, self._events = self._events, []
         decided, self._decided = self._decided, None
         barged, self._barged = self._barged, []
-        return Step(events, n_frames, decided, barged)
+        return Step(events, decided, barged)
 
 
 def has_words(text: str) -> bool:

@@ -18,9 +18,10 @@ from textpro_stream.clock import Clock, MonotonicClock
 from textpro_stream.config import DeviceOptions, Settings
 from textpro_stream.errors import DeviceError
 from textpro_stream.pipeline.conversation import Conversation
-from textpro_stream.pipeline.device import DeviceThread
+from textpro_stream.pipeline.device import DeviceThread, Load
 from textpro_stream.pipeline.ear import Ear
 from textpro_stream.pipeline.failure import first
+from textpro_stream.pipeline.health import Health
 from textpro_stream.pipeline.mind import Mind
 from textpro_stream.pipeline.outbox import Outbox
 from textpro_stream.pipeline.threads import in_thread
@@ -55,6 +56,7 @@ class Engine:
         self.settings = settings
         self.asr, self.llm, self.voice = asr, llm, voice
         self._vad, self._device, self._clock = vad, device, clock
+        self._health = Health()
 
     @classmethod
     async def load(
@@ -106,14 +108,32 @@ class Engine:
             clock=clock or MonotonicClock(),
         )
 
-    def open(self, *, live: bool = True, record: bool = False) -> Conversation:
+    @property
+    def healthy(self) -> bool:
+        """Every model did what it was last asked for, or failed but a few times in a row."""
+        return self._health.healthy
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """Failures so far: asr, llm, voice."""
+        return {model: self._health.faults[model] for model in ("asr", "llm", "voice")}
+
+    def load_figures(self) -> Load:
+        """How many steps wait for the device, and the worst wait since this was last asked."""
+        return self._device.load()
+
+    def open(
+        self, *, settings: Settings | None = None, live: bool = True, record: bool = False
+    ) -> Conversation:
         """A conversation of its own, sharing the weights.
 
         Args:
+            settings: its own options about turns, prosody and replies; without it the engine's.
+                Models, dtypes and device are those that were loaded.
             live: audio comes at its own pace; see `Conversation`.
             record: keep the spans of `Conversation.trace` for a Chrome trace.
         """
-        settings, clock = self.settings, self._clock
+        settings, clock = settings or self.settings, self._clock
         trace = Trace(clock, record=record)
         outbox = Outbox()
         from textpro_stream.prosody import ProsodyTracker
@@ -132,8 +152,10 @@ class Engine:
             mind = Mind(
                 lambda: llm.open(settings.llm, trace),
                 self.voice,
+                options=settings.llm,
                 device=self._device,
                 outbox=outbox,
+                health=self._health,
                 trace=trace,
                 clock=clock,
                 listened=live and settings.turn.barge_in,
@@ -143,6 +165,7 @@ class Engine:
             mind,
             outbox=outbox,
             device=self._device,
+            health=self._health,
             trace=trace,
             clock=clock,
             live=live,

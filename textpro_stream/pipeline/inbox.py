@@ -1,11 +1,10 @@
-"""The way into a conversation: frames and keys in order, at most a second of audio waiting."""
+"""The way into a conversation: frames and deeds in order, at most a second of audio waiting."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Awaitable, Callable
 
 from textpro_stream.contracts import FRAME, AudioChunk, samples_of_ms
 
@@ -13,21 +12,8 @@ WAITING_MS = 1000  # whoever feeds faster than this is heard waits
 BATCH = samples_of_ms(160) // FRAME  # frames given to the device at once: less than a block
 
 
-class Key(Enum):
-    """The push-to-talk key."""
-
-    PRESSED = "pressed"
-    RELEASED = "released"
-
-
-@dataclass(frozen=True, slots=True)
-class Typed:
-    """What somebody wrote instead of saying it."""
-
-    text: str
-
-
-Item = AudioChunk | Key | Typed
+Deed = Callable[[], Awaitable[None]]  # done when all audio before it has been heard
+Item = AudioChunk | Deed
 
 
 class Inbox:
@@ -62,8 +48,8 @@ class Inbox:
             self._items.clear()
             self._changed.notify_all()
 
-    async def take(self) -> list[AudioChunk] | Key | Typed | None:
-        """Some frames, or one other item; None when nothing more comes."""
+    async def take(self) -> list[AudioChunk] | Deed | None:
+        """Some frames, or one deed; None when nothing more comes."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._ended or bool(self._items))
             if not self._items:

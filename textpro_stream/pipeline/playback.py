@@ -49,6 +49,12 @@ class Playback:
         grace = 0.0 if self._reported is None else GRACE_S
         return self._began + self._ends[-1] / self._rate_hz + grace
 
+    def ahead_s(self, moment: float) -> float:
+        """Seconds of audio that went out and cannot have been heard yet."""
+        if not self._ends:
+            return 0.0
+        return self._began + self._ends[-1] / self._rate_hz - moment
+
     def is_over(self, moment: float) -> bool:
         """All audio that went out has been heard."""
         if not self._ends or moment >= self.ends_at:

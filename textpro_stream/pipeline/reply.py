@@ -19,7 +19,8 @@ from textpro_stream.clock import Clock
 from textpro_stream.errors import TextproError
 from textpro_stream.events import Event, Failed, ReplyAudio, ReplyStarted, ReplyText
 from textpro_stream.pipeline.device import DeviceThread, Priority
-from textpro_stream.pipeline.doors import Dialoguing, Speaking
+from textpro_stream.pipeline.doors import Replying, Speaking
+from textpro_stream.pipeline.health import Health
 from textpro_stream.pipeline.latency import TurnMarks
 from textpro_stream.pipeline.playback import Playback
 from textpro_stream.pipeline.trace import Trace
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DRAFT_PIECES = 24  # decoded at most before the endpoint: a long first clause; bounds the waste
+# Seconds of audio given out ahead of what can have been heard. Less starves a player on a slow
+# network; more is more to throw away at a barge-in, and more for a slow reader to pile up.
+LEAD_S = 2.0
 CLAUSES = 4  # decoded ahead of the voice: some 10 s of speech
 
 Emit = Callable[[Event], Awaitable[None]]
@@ -43,11 +47,14 @@ class Reply:
 
     Args:
         turn: the turn that it answers.
-        dialogue: ready to decode; nobody else uses it until this reply has ended.
+        source: ready to decode; nobody else uses it until this reply has ended.
         voice: speaks it; None for text only.
+        speed: of the voice; 1 is its own.
+        listened: somebody hears it in real time: audio stays at most `LEAD_S` ahead of that.
         device: where decoding runs.
         emit: where events go once the gate is open.
         marks: told when things happened.
+        health: told of a voice that fails.
         trace: knows where the audio clock stands.
         clock: for the marks and for playback.
     """
@@ -55,19 +62,25 @@ class Reply:
     def __init__(
         self,
         turn: int,
-        dialogue: Dialoguing,
+        source: Replying,
         voice: Speaking | None,
         *,
+        speed: float,
+        listened: bool,
         device: DeviceThread,
         emit: Emit,
         marks: TurnMarks,
+        health: Health,
         trace: Trace,
         clock: Clock,
     ) -> None:
         self.turn, self.text = turn, ""
         self.playback = Playback()
         self.drafted_speech_s = 0.0
-        self._dialogue, self._voice, self._device = dialogue, voice, device
+        self.source, self.voice = source, voice
+        self.given = False  # something of it has been seen
+        self._device, self._speed, self._listened = device, speed, listened
+        self._health = health
         self._send, self._marks, self._trace, self._clock = emit, marks, trace, clock
         self._open = asyncio.Event()
         self._silent = False
@@ -95,11 +108,11 @@ class Reply:
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._decode(), name=f"decode {self.turn}")
-            if self._voice is not None:
-                tasks.create_task(self._speak(self._voice), name=f"speak {self.turn}")
+            if self.voice is not None:
+                tasks.create_task(self._speak(self.voice), name=f"speak {self.turn}")
 
     async def _decode(self) -> None:
-        pieces = await self._device.run(Priority.DECODE, self._dialogue.reply)
+        pieces = await self._device.run(Priority.DECODE, self.source.reply)
         splitter = ClauseSplitter()
         n_pieces, clause_ready = 0, False
         while True:
@@ -123,7 +136,7 @@ class Reply:
         await self._open.wait()
 
     async def _say(self, clause: Clause | None) -> None:
-        if self._voice is not None:
+        if self.voice is not None:
             if clause is not None:
                 self._mark("first_clause")
             await self._clauses.put(clause)
@@ -135,7 +148,9 @@ class Reply:
             if hoarse:
                 continue
             try:
-                stream = voice.speak(clause.text, start=spoken, text_start=clause.start)
+                stream = voice.speak(
+                    clause.text, start=spoken, text_start=clause.start, speed=self._speed
+                )
                 async with aclosing(cast("AsyncGenerator[SpokenChunk, None]", stream)) as chunks:
                     while True:
                         with self._trace.span("speech"):
@@ -146,10 +161,22 @@ class Reply:
                         spoken = chunk.start + len(chunk.samples)
                         self.drafted_speech_s = spoken / chunk.rate_hz
                         await self._emit(ReplyAudio(self.turn, 0, chunk))
+                        await self._pace()
+                self._health.worked("voice")
             except TextproError as error:
                 hoarse = True
+                self._health.failed("voice")
                 log.warning("turn %d goes on without a voice", self.turn)
                 await self._emit(Failed(self.turn, 0, error.code, str(error)))
+
+    async def _pace(self) -> None:
+        """Wait until what was given out has nearly been heard."""
+        while self._listened and self._open.is_set():
+            moment = self._clock.now()
+            early_s = self.playback.ahead_s(moment) - LEAD_S
+            if early_s <= 0:
+                return
+            await self._clock.sleep_until(moment + early_s)
 
     async def _emit(self, event: Event) -> None:
         async with self._opening:
@@ -161,6 +188,7 @@ class Reply:
     async def _give(self, event: Event) -> None:
         if self._silent:
             return
+        self.given = True
         if isinstance(event, ReplyAudio):
             moment = self._clock.now()
             self._mark("first_audio")

@@ -15,6 +15,7 @@ class Engine(Protocol):
         self,
         text: str,
         pause: bool,
+        rate_wpm: int,
         audio: Callable[[bytes], bool],
         word: Callable[[int, int], None],
     ) -> None:
@@ -23,6 +24,7 @@ class Engine(Protocol):
         Args:
             text: without markup.
             pause: end with the pause that follows it.
+            rate_wpm: words per minute.
             audio: takes PCM16; False means stop.
             word: takes the sample and the character at which a word begins.
         """

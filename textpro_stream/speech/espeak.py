@@ -66,13 +66,12 @@ class Espeak:
 
     Args:
         voice: a language and, behind a `+`, a variant: `en-us`, `de`, `en-gb+f3`.
-        rate_wpm: words per minute.
 
     Raises:
         EngineError: espeak-ng is not there, or has no such voice.
     """
 
-    def __init__(self, voice: str, rate_wpm: int) -> None:
+    def __init__(self, voice: str) -> None:
         self._library, data = _load()
         self._data = data
         path = data.encode() if data else None
@@ -80,7 +79,6 @@ class Espeak:
         if self.rate_hz <= 0:
             raise EngineError("espeak-ng finds no data; reinstall it: pip install espeakng-loader")
         self._choose(voice)
-        self._library.espeak_SetParameter(RATE_PARAMETER, rate_wpm, 0)
         self._callback = Callback(self._receive)  # kept: the library holds a bare pointer
         self._library.espeak_SetSynthCallback(self._callback)
         self._audio: Callable[[bytes], bool] = bool
@@ -90,11 +88,13 @@ class Espeak:
         self,
         text: str,
         pause: bool,
+        rate_wpm: int,
         audio: Callable[[bytes], bool],
         word: Callable[[int, int], None],
     ) -> None:
         """Say a text; see `engine.Engine`."""
         self._audio, self._word = audio, word
+        self._library.espeak_SetParameter(RATE_PARAMETER, rate_wpm, 0)
         data = text.encode() + b"\0"
         flags = UTF8 | (END_PAUSE if pause else 0)
         result = self._library.espeak_Synth(data, len(data), 0, BY_CHARACTER, 0, flags, None, None)

@@ -17,13 +17,12 @@ class Piper:
 
     Args:
         voice: the voice's `.onnx` file, with its `.onnx.json` beside it, or a folder with one.
-        rate_wpm: words per minute.
 
     Raises:
         EngineError: piper-tts is not installed, or there is no such voice.
     """
 
-    def __init__(self, voice: str, rate_wpm: int) -> None:
+    def __init__(self, voice: str) -> None:
         model = _find(Path(voice).expanduser())
         try:
             from piper import PiperVoice, SynthesisConfig
@@ -35,18 +34,20 @@ class Piper:
             self._voice = PiperVoice.load(model)
         except Exception as error:  # onnxruntime and json raise what they like
             raise EngineError(f"{model}: no Piper voice ({error}); download it again") from None
-        self._config = SynthesisConfig(length_scale=NATURAL_WPM / rate_wpm)
+        self._configure = SynthesisConfig
         self.rate_hz: int = self._voice.config.sample_rate
 
     def speak(
         self,
         text: str,
         pause: bool,
+        rate_wpm: int,
         audio: Callable[[bytes], bool],
         word: Callable[[int, int], None],
     ) -> None:
         """Say a text; see `engine.Engine`. Stops between sentences."""
-        for chunk in self._voice.synthesize(text, self._config):
+        config = self._configure(length_scale=NATURAL_WPM / rate_wpm)
+        for chunk in self._voice.synthesize(text, config):
             if not audio(chunk.audio_int16_bytes):
                 return
 

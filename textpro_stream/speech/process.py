@@ -88,11 +88,11 @@ class Process:
         """It ended."""
         return self._reader is None or self._reader.done()
 
-    def speak(self, text: str, pause: bool) -> int:
+    def speak(self, text: str, pause: bool, rate_wpm: int) -> int:
         """Ask for an utterance; its number."""
         number = next(self._numbers)
         self._waiting[number] = asyncio.Queue()
-        self._send(worker.SPEAK, number, (b"\1" if pause else b"\0") + text.encode())
+        self._send(worker.SPEAK, number, worker.MANNER.pack(pause, rate_wpm) + text.encode())
         return number
 
     async def next_message(self, utterance: int) -> Message:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 # How long a worker may say nothing while it has work, before it is taken for dead. espeak-ng needs
 # some ms for a clause; Piper works on a whole sentence at a time.
 HANGS_S = {"espeak": 2.0, "piper": 20.0}
+SLOWEST_WPM, FASTEST_WPM = 80, 450  # espeak-ng's own limits
 TRIES = 2  # of one clause: a worker that dies of a text will die of it again
 
 
@@ -47,9 +48,12 @@ class Voice:
     def __init__(self, options: SpeechOptions) -> None:
         if options.engine == "none":
             raise ConfigError("speech.engine is none: there is no voice to open; choose espeak")
-        if not 80 <= options.rate_wpm <= 450:  # espeak-ng's own limits
-            raise ConfigError(f"speech.rate_wpm is {options.rate_wpm}; give 80 to 450")
-        self._arguments = (options.engine, options.voice, str(options.rate_wpm))
+        if not SLOWEST_WPM <= options.rate_wpm <= FASTEST_WPM:
+            raise ConfigError(
+                f"speech.rate_wpm is {options.rate_wpm}; give {SLOWEST_WPM} to {FASTEST_WPM}"
+            )
+        self._arguments = (options.engine, options.voice)
+        self._rate_wpm = options.rate_wpm
         self._hangs_s = HANGS_S[options.engine]
         self._process: Process | None = None
         self._starting = asyncio.Lock()
@@ -63,7 +67,7 @@ class Voice:
         return None if self._process is None or self._process.gone else self._process.pid
 
     async def speak(
-        self, text: str, *, start: int = 0, text_start: int = 0
+        self, text: str, *, start: int = 0, text_start: int = 0, speed: float = 1.0
     ) -> AsyncIterator[SpokenChunk]:
         """Say a clause, in chunks of at most 100 ms. Closing the iterator stops at once.
 
@@ -71,6 +75,7 @@ class Voice:
             text: as the LLM wrote it; markdown and emoji are not said.
             start: samples of this reply that were spoken before it.
             text_start: characters of this reply before it.
+            speed: 1 is `rate_wpm`; held within what the engine can do.
 
         Raises:
             StageError: the worker failed twice over this text, or cannot be started again.
@@ -84,7 +89,7 @@ class Voice:
         given = 0  # samples, over all tries
         for _ in range(TRIES):
             process = await self.ready()
-            utterance = process.speak(said, pause)
+            utterance = process.speak(said, pause, _pace(self._rate_wpm * speed))
             aligner = Aligner(form, self.rate_hz, start, text_start)
             try:
                 over = False
@@ -159,6 +164,10 @@ class Voice:
             log.warning("the voice's process hangs; starting another")
             await process.end()
             await self.ready()
+
+
+def _pace(rate_wpm: float) -> int:
+    return round(min(max(rate_wpm, SLOWEST_WPM), FASTEST_WPM))
 
 
 def _spoken(kind: bytes, payload: bytes, aligner: Aligner) -> list[SpokenChunk]:

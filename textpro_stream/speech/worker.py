@@ -6,7 +6,7 @@ of a second; it ends when its input does.
 
 Both ways messages are a header (kind, utterance, payload length) and a payload:
 
-    SPEAK   one byte, 1 if a pause follows the text, then the text       -> worker
+    SPEAK   whether a pause follows, words per minute, then the text     -> worker
     CANCEL  nothing                                                      -> worker
     READY   rate in Hz, uint32                                           <- worker, once
     FAILED  what went wrong, one line; utterance 0: the worker ends      <- worker
@@ -30,11 +30,12 @@ from textpro_stream.speech.engine import Engine, EngineError
 HEADER = struct.Struct("<cII")
 WORD_MARK = struct.Struct("<II")
 RATE = struct.Struct("<I")
+MANNER = struct.Struct("<?H")
 SPEAK, CANCEL = b"S", b"C"
 READY, FAILED, AUDIO, WORD, DONE = b"R", b"F", b"A", b"W", b"D"
 
 
-def open_engine(name: str, voice: str, rate_wpm: int) -> Engine:
+def open_engine(name: str, voice: str) -> Engine:
     """Load `espeak` or `piper`.
 
     Raises:
@@ -43,10 +44,10 @@ def open_engine(name: str, voice: str, rate_wpm: int) -> Engine:
     if name == "piper":
         from textpro_stream.speech.piper import Piper
 
-        return Piper(voice, rate_wpm)
+        return Piper(voice)
     from textpro_stream.speech.espeak import Espeak
 
-    return Espeak(voice, rate_wpm)
+    return Espeak(voice)
 
 
 class Worker:
@@ -86,7 +87,8 @@ class Worker:
             self._send(WORD, utterance, WORD_MARK.pack(sample, character))
 
         try:
-            engine.speak(payload[1:].decode(), payload[:1] == b"\1", audio, word)
+            pause, rate_wpm = MANNER.unpack_from(payload)
+            engine.speak(payload[MANNER.size :].decode(), pause, rate_wpm, audio, word)
         except Exception as error:  # whatever a voice raises ends this text only
             self.fail(f"{type(error).__name__}: {error}", utterance)
 
@@ -109,15 +111,15 @@ class Worker:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the worker: engine, voice, words per minute."""
+    """Run the worker: engine, voice."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that we work for
     # The engines' libraries may print: what they print must not land between our messages.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     worker = Worker(sys.stdin.buffer, replies)
-    name, voice, rate_wpm = arguments
+    name, voice = arguments
     try:
-        engine = open_engine(name, voice, int(rate_wpm))
+        engine = open_engine(name, voice)
     except EngineError as error:
         worker.fail(str(error))
     else:

@@ -38,13 +38,17 @@ class BargeIn:
     """
 
     def __init__(self, options: TurnOptions) -> None:
-        self._enabled = options.barge_in
-        self._threshold = options.threshold
-        self._sustained = samples_of_ms(options.barge_in_ms)
+        self.configure(options)
         self._ducked = False
         self._stopped = False
         self._voiced = 0  # samples of voice since this onset
         self._silent = 0  # samples since the last voice
+
+    def configure(self, options: TurnOptions) -> None:
+        """Other limits from here on."""
+        self._enabled = options.barge_in
+        self._threshold = options.threshold
+        self._sustained = samples_of_ms(options.barge_in_ms)
 
     @property
     def ducked(self) -> bool:

@@ -39,11 +39,7 @@ class Endpointer:
 
     def __init__(self, vad: Vad, options: TurnOptions) -> None:
         self._track = VoiceTrack(vad, options.threshold)
-        self._push_to_talk = options.push_to_talk
-        self._start = samples_of_ms(options.start_ms)
-        self._eager = samples_of_ms(options.eager_ms)
-        self._silence = samples_of_ms(options.silence_ms)
-        self._silence_long = samples_of_ms(options.silence_long_ms)
+        self.configure(options)
         self._state: Literal["idle", "listening", "eager"] = "idle"
         self._run_start: int | None = None  # samples; where the present voice began
         self._voice_end: int | None = None  # samples; end of this turn's last voice
@@ -59,6 +55,15 @@ class Endpointer:
     def speaking(self) -> bool:
         """A turn is open and its voice has not paused."""
         return self._state == "listening"
+
+    def configure(self, options: TurnOptions) -> None:
+        """Other limits from here on; an open turn goes on under them."""
+        self._track.threshold = options.threshold
+        self._push_to_talk = options.push_to_talk
+        self._start = samples_of_ms(options.start_ms)
+        self._eager = samples_of_ms(options.eager_ms)
+        self._silence = samples_of_ms(options.silence_ms)
+        self._silence_long = samples_of_ms(options.silence_long_ms)
 
     def push(self, heard: Heard, /) -> Sequence[TurnSignal]:
         """Take one frame (`FRAME` samples); give what it decided."""
@@ -84,7 +89,7 @@ class Endpointer:
             self._p_end = p_end_of_turn(text) if p_end is None else p_end
 
     def dismiss(self) -> None:
-        """The open turn held no words: forget it, and wait for a new voice."""
+        """Forget the open turn, and wait for a new voice."""
         self._close()
 
     def press(self, at: int) -> Sequence[TurnSignal]:

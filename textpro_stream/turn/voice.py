@@ -33,7 +33,7 @@ class VoiceTrack:
 
     def __init__(self, vad: Vad, threshold: float) -> None:
         self._vad = vad
-        self._threshold = threshold
+        self.threshold = threshold  # probability that counts as voice; may be changed
         self._pending = np.empty(0, np.float32)
         self._heard: int | None = None  # samples received; None before the first chunk
         self.end = 0  # samples; everything before it is decided
@@ -59,6 +59,6 @@ class VoiceTrack:
     def _decide(self, probability: float) -> VoiceWindow:
         start, self.end = self.end, self.end + self._vad.frame
         self.probability = probability
-        level = self._threshold - HYSTERESIS if self.voiced else self._threshold
+        level = self.threshold - HYSTERESIS if self.voiced else self.threshold
         self.voiced = probability >= level
         return VoiceWindow(start, self.end, probability, self.voiced)
