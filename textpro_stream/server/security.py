@@ -104,7 +104,6 @@ class Gate:
     def __init__(self, options: ServerOptions, keys: Mapping[str, str], *, secure: bool) -> None:
         self._keys = {name: key.encode() for name, key in keys.items()}
         self._scheme = "https" if secure else "http"
-        self._loopback = is_loopback(options.host)
         self._any_address = options.host in ANY_ADDRESS
         own = {"localhost", "127.0.0.1", "::1", options.host.lower().rstrip(".")}
         if self._any_address:
