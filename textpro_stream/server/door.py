@@ -84,8 +84,14 @@ class Door:
         """Seconds since the session began: the clock of its events."""
         return self.clock.now() - self._began
 
-    async def messages(self) -> AsyncIterator[str | bytes]:
+    async def messages(
+        self, is_audio: Callable[[str | bytes], bool] | None = None
+    ) -> AsyncIterator[str | bytes]:
         """What the client sends, until it closes.
+
+        Args:
+            is_audio: says which messages are limited by the audio in them (`admit_audio`), not by
+                their number; a frame of any length, if not given.
 
         Raises:
             ConnectionClosedError: it went without saying so.
@@ -93,8 +99,8 @@ class Door:
         """
         async for message in self._socket:
             now = self._touched = self.clock.now()
-            small = isinstance(message, str) or len(message) < SMALL_FRAME
-            if small and not self._events.take(1, now):
+            audio = is_audio(message) if is_audio else isinstance(message, bytes)
+            if (not audio or len(message) < SMALL_FRAME) and not self._events.take(1, now):
                 raise Hangup("rate_limited", "too many messages in a short time", POLICY)
             yield message
 

@@ -87,7 +87,7 @@ def script() -> Script:
 
 @pytest.fixture
 async def server(script: Script) -> AsyncIterator[Server]:
-    options = ServerOptions(port=0, audio_burst_s=60, events_per_s=1000, api_key=KEY)
+    options = ServerOptions(port=0, audio_burst_s=60, api_key=KEY)
     async with Server(script.engine(), options) as server:
         yield server
 
@@ -125,6 +125,24 @@ async def test_a_spoken_question_is_answered_aloud(connect: Connect, script: Scr
     strict.settled()
     (talk,) = script.talks
     assert [m.id for m in talk.memory] == ["u1", "a1"]
+
+
+async def test_audio_in_many_small_pieces_is_not_too_many_messages(connect: Connect) -> None:
+    piece = base64.b64encode(bytes(2 * 480)).decode()  # 20 ms
+    async with connect() as client:
+        for _ in range(400):
+            await client.sdk.input_audio_buffer.append(audio=piece)
+        await client.update(instructions="Still here.")
+
+
+async def test_too_many_messages_end_it(connect: Connect) -> None:
+    async with connect() as client:
+        for _ in range(400):
+            await client.sdk.input_audio_buffer.append(audio="AAAA")
+        error = (await client.until("error"))["error"]
+        assert error["code"] == "rate_limited"
+        with pytest.raises(ConnectionClosedError):
+            await client.until("never")
 
 
 async def test_a_typed_question_is_answered_in_text(connect: Connect, script: Script) -> None:

@@ -33,7 +33,7 @@ QUESTION_FILE = Path(__file__).parents[3] / "textpro_stream" / "assets" / "quest
 QUESTION = sound(("silence", 0.5), ("voice", 1.0), ("silence", 1.2))
 WORDS = [(" What", 0.8), (" time", 1.1), (" is it?", 1.4)]
 MANUAL: Any = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
-OPTIONS = ServerOptions(port=0, audio_burst_s=120, events_per_s=1000)
+OPTIONS = ServerOptions(port=0, audio_burst_s=120)
 
 
 class Client:
