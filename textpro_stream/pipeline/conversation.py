@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -308,6 +309,8 @@ class Conversation:
         finally:
             self._tasks = None
             await self._inbox.shut()
+            with suppress(RuntimeError):  # the engine was left first
+                self._device.submit(Priority.HEAR, self._ear.clear)  # the recognizer's memory
             await self._outbox.close(*last)
 
     async def _listen(self) -> None:

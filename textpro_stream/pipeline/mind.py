@@ -157,6 +157,8 @@ class Mind:
     async def end(self) -> None:
         """There is no more to come: nobody can interrupt, so no reply waits to be heard."""
         self._listened = False
+        if self._reply is not None:
+            self._reply.hurry()
         await self._orders.put(None)
 
     async def settled(self) -> None:

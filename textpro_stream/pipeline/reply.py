@@ -96,6 +96,10 @@ class Reply:
             for event in kept:
                 await self._give(event)
 
+    def hurry(self) -> None:
+        """Hold nothing back for a listener any more: nobody is there to interrupt."""
+        self._listened = False
+
     def silence(self) -> None:
         """Give out nothing more, whatever is still on its way."""
         self._silent = True
