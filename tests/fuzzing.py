@@ -200,6 +200,8 @@ def mutated(random: Random, valid: Callable[[Random], Message]) -> Message:
         return _frame(random)
     if isinstance(message, bytes):
         return random.choice([message + b"\0", random.randbytes(random.randint(0, 3000)), message])
+    if random.random() < 0.003:
+        return "x" * 1_100_000  # more than a message may have
     event = json.loads(message)
     match random.randrange(12):
         case 0:
