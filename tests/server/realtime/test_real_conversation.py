@@ -132,7 +132,7 @@ async def test_a_question_to_real_models_is_answered_in_words() -> None:
             done = await client.until("response.done", 60)
         client.strict.settled()
         (asked,) = client.of("conversation.item.input_audio_transcription.completed")
-        assert "photosynthesis" in asked["transcript"].lower()
+        assert "photosynthesis" in asked["transcript"].lower().replace(" ", "")
         item = done["response"]["output"][0]
         pcm = np.frombuffer(client.strict.audio(item["id"]), "<i2") / 32768
         said = soxr.resample(pcm.astype(np.float32), 24_000, 16_000)
