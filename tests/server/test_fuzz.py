@@ -180,7 +180,7 @@ async def one(server: ServerProcess, seed: str, figures: Figures) -> None:
 # A connection that is cut leaves its socket to the garbage collector.
 @pytest.mark.filterwarnings("ignore:.*socket:ResourceWarning")
 async def test_wrong_messages_do_no_harm() -> None:
-    limits = {"events_per_s": 100_000, "audio_burst_s": 600.0}
+    limits = {"max_sessions": 64, "events_per_s": 100_000, "audio_burst_s": 600.0}
     with serving(server=limits) as server:
         if SEED:
             await one(server, SEED, figures := Figures())
