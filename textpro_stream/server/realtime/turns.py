@@ -40,7 +40,7 @@ class Turns:
     def __init__(self, state: State, replies: Replies) -> None:
         self._state, self._replies = state, replies
         self._open: dict[int, Turn] = {}
-        self._cleared: set[int] = set()  # of which something may still be on its way
+        self._cleared: dict[int, Turn] = {}  # of which something may still be on its way
 
     @property
     def any(self) -> bool:
@@ -91,12 +91,14 @@ class Turns:
 
     def clear(self) -> None:
         """What is being said was nothing."""
-        self._cleared = set(self._open)
+        self._cleared = dict(self._open)
         self._open.clear()
 
     def ended(self, event: TurnEnded) -> None:
         """A turn becomes an item, and is answered if it is to be."""
-        turn = self._open.pop(event.turn, Turn(int(self._state.boundary), stopped=event.at))
+        unknown = Turn(int(self._state.boundary), stopped=event.at)
+        # One that was committed before the buffer was cleared ends all the same.
+        turn = self._open.pop(event.turn, self._cleared.get(event.turn, unknown))
         self._state.send(*turn.held)
         if event.reason == "typed":
             part = {"type": "input_text", "text": event.transcript}
