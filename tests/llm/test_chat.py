@@ -89,7 +89,7 @@ def test_the_marker_is_never_read_out(folder: Path) -> None:
 
 def test_replies_stop_at_the_templates_own_end(folder: Path) -> None:
     chat = Chat(folder)
-    assert chat.stop_ids(chat.pieces("")) == {chat.token_id("<|im_end|>")}
+    assert chat.stop_ids() == {chat.token_id("<|im_end|>")}
 
 
 def test_a_template_without_a_system_role_gets_the_prompt_with_the_first_words(

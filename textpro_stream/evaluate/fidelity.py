@@ -100,7 +100,7 @@ def said(model: LanguageModel, question: str) -> Case:
     """Decode the greedy reply."""
     pieces = model.chat.pieces(model.options.system_prompt)
     prompt = (*pieces.opening, *model.chat.encode(question)[0], *pieces.suffix)
-    stops = model.chat.stop_ids(pieces)
+    stops = model.chat.stop_ids()
     session = model.backbone.open(len(prompt) + model.options.max_tokens)
     session.prefill(model.rows(prompt))
     reply: list[int] = []

@@ -1,7 +1,7 @@
 """A model's tokenizer and chat template: text <-> ids, and what stands between the turns.
 
-The template is rendered once with stand-ins for what will be said, and cut at them; a conversation
-then only appends pieces and never renders again. User text is encoded by a tokenizer that knows
+The template is rendered with stand-ins for what is said, and cut at them: the same messages in the
+same order need it once. User text is encoded by a tokenizer that knows
 no added tokens, so nothing a person says or types can forge the template's own marks.
 Read directly from `tokenizer.json` and `tokenizer_config.json`: importing transformers costs
 seconds of start-up.
@@ -10,7 +10,7 @@ seconds of start-up.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +22,33 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from textpro_stream.contracts import Role, Tool, ToolCall
 from textpro_stream.errors import WeightsError
+from textpro_stream.llm.tools import declared, requested, written
 
-_USER, _REPLY, _AGAIN = "Xuser0X", "Xreply0X", "Xuser1X"  # stand-ins that no template contains
+FRAMES = 64  # kept; a conversation uses two for each turn
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A message as the template sees it, its words left out."""
+
+    role: Role
+    calls: tuple[ToolCall, ...] = ()  # rendered by the template, beside the words
+    wordless: bool = False  # there are no words to stand in for
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the template puts around the words, as token ids."""
+
+    pieces: tuple[tuple[int, ...], ...]  # before the words of each part that has any, and after
+    suffix: tuple[int, ...]  # behind the open user's words: end of turn, assistant header
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """What the template puts around the words, as token ids."""
+    """The same for the usual case: a user and an assistant who take turns."""
 
     opening: tuple[int, ...]  # before the first user's words: system prompt, user header
     suffix: tuple[int, ...]  # after the user's words: end of turn, assistant header
@@ -58,9 +77,13 @@ class Chat:
         self._plain.pre_tokenizer = self._marked.pre_tokenizer
         if self._marked.normalizer is not None:
             self._plain.normalizer = self._marked.normalizer
-        self._added = frozenset(self._marked.get_added_tokens_decoder())
+        added = self._marked.get_added_tokens_decoder()
+        self._added = frozenset(added)
+        self._added_texts = [t.content for t in added.values() if len(t.content.strip()) > 1]
         self._config = _json(folder / "tokenizer_config.json")
         self._template = self._compile(self._read_template())
+        self._frames: dict[object, Frame] = {}
+        self.knows_tools = self._shows_tools()
         self._n_ids = 1 + max(self._marked.get_vocab().values())
 
     @property
@@ -89,39 +112,124 @@ class Chat:
         """A decoder for one reply, which leaves out special tokens and the one `hidden`."""
         return TextStream(self._marked, hidden)
 
-    def pieces(self, system_prompt: str) -> Pieces:
-        """What surrounds the words of a conversation with this system prompt ("" = none).
+    def frame(
+        self, system_prompt: str, parts: Sequence[Part], tools: Sequence[Tool] = (), *, user: bool
+    ) -> Frame:
+        """What surrounds the words of a conversation.
+
+        Args:
+            system_prompt: "" = none.
+            parts: the messages so far.
+            tools: functions that the model may call; left out where the template knows none.
+            user: another user's turn is open behind them. Otherwise the assistant is to reply.
 
         Raises:
             WeightsError: the template fails, or changes or repeats the words given to it.
         """
-        system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-        user, lead = {"role": "user", "content": _USER}, ""
-        try:
-            one = self._render([*system, user])
-        except jinja2.TemplateError:
-            # Some templates know no system role: the prompt then leads the first user's words.
-            system, lead = [], f"{system_prompt}\n\n" if system_prompt else ""
-            user = {"role": "user", "content": lead + _USER}
-            try:
-                one = self._render([user])
-            except jinja2.TemplateError as error:
-                self._refuse(f"fails: {error}")
-        two = self._render(
-            [
-                *system,
-                user,
-                {"role": "assistant", "content": _REPLY},
-                {"role": "user", "content": _AGAIN},
-            ]
-        )
-        if one.count(_USER) != 1 or any(two.count(s) != 1 for s in (_USER, _REPLY, _AGAIN)):
-            self._refuse("does not give the words back as they are")
-        opening, suffix = one.split(_USER)
-        between = two.split(_REPLY)[1].split(_AGAIN)[0]
-        return Pieces(self._ids(opening), self._ids(suffix), self._ids(between))
+        key = (system_prompt, tuple(parts), tuple(tools), user)
+        found = self._frames.get(key)
+        if found is None:
+            if len(self._frames) >= FRAMES:
+                self._frames.clear()
+            found = self._frames[key] = self._frame(system_prompt, parts, tools, user)
+        return found
 
-    def stop_ids(self, pieces: Pieces) -> frozenset[int]:
+    def pieces(self, system_prompt: str, tools: Sequence[Tool] = ()) -> Pieces:
+        """What surrounds the words of a conversation in which nothing unusual happens.
+
+        Raises:
+            WeightsError: as `frame`.
+        """
+        turn = [Part("user"), Part("assistant")]
+        return Pieces(*self.frame(system_prompt, turn, tools, user=True).pieces)
+
+    def _frame(
+        self, system_prompt: str, parts: Sequence[Part], tools: Sequence[Tool], user: bool
+    ) -> Frame:
+        prompt = self.harmless(system_prompt)
+        wanted = [*parts, Part("user")] if user else list(parts)
+        marks = [_stand_in(i) for i, part in enumerate(wanted) if not part.wordless]
+        why = "does not give the words back as they are"
+        for messages in self._attempts(prompt, wanted):
+            try:
+                text = self._render(messages, self._declared(tools))
+            except jinja2.TemplateError as error:
+                why = f"fails: {error}"
+                continue
+            if all(text.count(mark) == 1 for mark in marks):
+                pieces = [self._ids(piece) for piece in _cut(text, marks)]
+                return Frame(tuple(pieces[:-1] if user else pieces), pieces[-1] if user else ())
+        self._refuse(why)
+
+    def _attempts(self, prompt: str, parts: Sequence[Part]) -> Iterator[list[dict[str, Any]]]:
+        """Ways to tell a template the same; some know no system role, or insist on taking turns."""
+        system = [{"role": "system", "content": prompt}] if prompt else []
+        plain = [self._message(i, part) for i, part in enumerate(parts)]
+        turns = self._in_turns(parts)
+        yield [*system, *plain]
+        yield [*system, *turns]
+        if prompt:
+            for messages in (plain, turns):
+                if messages and messages[0]["role"] == "user":
+                    first = {**messages[0], "content": f"{prompt}\n\n{messages[0]['content']}"}
+                    yield [first, *messages[1:]]
+
+    def _message(self, index: int, part: Part) -> dict[str, Any]:
+        message: dict[str, Any] = {
+            "role": part.role,
+            "content": "" if part.wordless else _stand_in(index),
+        }
+        if part.calls:
+            message["tool_calls"] = self._harmless_value(requested(part.calls))
+        return message
+
+    def _in_turns(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
+        """Only users and assistants, one after the other, beginning with a user."""
+        messages: list[dict[str, Any]] = []
+        for i, part in enumerate(parts):
+            role = "assistant" if part.role == "assistant" else "user"
+            content = "" if part.wordless else _stand_in(i)
+            if part.calls:
+                content += self.harmless(written(part.calls))
+            if messages and messages[-1]["role"] == role:
+                messages[-1]["content"] += "\n" + content
+                continue
+            if not messages and role == "assistant":
+                messages.append({"role": "user", "content": "..."})
+            messages.append({"role": role, "content": content})
+        return messages
+
+    def harmless(self, text: str) -> str:
+        """The text with its special tokens broken up, so that they are words like others."""
+        for token in self._added_texts:
+            text = text.replace(token, f"{token[0]}\N{ZERO WIDTH SPACE}{token[1:]}")
+        return text
+
+    def _harmless_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.harmless(value)
+        if isinstance(value, dict):
+            return {self.harmless(key): self._harmless_value(v) for key, v in value.items()}
+        if isinstance(value, list):
+            return [self._harmless_value(v) for v in value]
+        return value
+
+    def _declared(self, tools: Sequence[Tool]) -> list[dict[str, object]] | None:
+        if not tools or not self.knows_tools:
+            return None
+        shown: list[dict[str, object]] = self._harmless_value(declared(tools))
+        return shown
+
+    def _shows_tools(self) -> bool:
+        """Whether the template does anything with tools."""
+        asked = [{"role": "user", "content": _stand_in(0)}]
+        probe = Tool("Xprobe0X", "", "{}")
+        try:
+            return probe.name in self._render(asked, declared([probe]))
+        except jinja2.TemplateError:
+            return False
+
+    def stop_ids(self) -> frozenset[int]:
         """Tokens that end a reply: those the folder names, and the template's own closing mark."""
         stops: set[int] = set()
         for name in ("generation_config.json", "config.json"):
@@ -132,17 +240,22 @@ class Chat:
         token = self._token("eos_token")
         if token is not None and (known := self.token_id(token)) is not None:
             stops.add(known)
-        if pieces.between and pieces.between[0] in self._added:
-            stops.add(pieces.between[0])
+        between = self.pieces("").between
+        if between and between[0] in self._added:
+            stops.add(between[0])
         return frozenset(stops)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._marked.encode(text, add_special_tokens=False).ids)
 
-    def _render(self, messages: Sequence[dict[str, str]]) -> str:
+    def _render(
+        self, messages: Sequence[dict[str, Any]], tools: list[dict[str, object]] | None = None
+    ) -> str:
         named = ("bos_token", "eos_token", "unk_token", "pad_token")
         tokens = {name: self._token(name) or "" for name in named}
-        return self._template.render(messages=messages, add_generation_prompt=True, **tokens)
+        return self._template.render(
+            messages=messages, tools=tools, add_generation_prompt=True, **tokens
+        )
 
     def _token(self, name: str) -> str | None:
         token = self._config.get(name)
@@ -196,6 +309,20 @@ class TextStream:
         if token == self._hidden:
             return ""
         return self._stream.step(self._tokenizer, token) or ""
+
+
+def _stand_in(index: int) -> str:
+    """A word that no template contains."""
+    return f"Xpart{index}X"
+
+
+def _cut(text: str, marks: Sequence[str]) -> list[str]:
+    """What stands before, between and after the marks."""
+    pieces = []
+    for mark in marks:
+        before, _, text = text.partition(mark)
+        pieces.append(before)
+    return [*pieces, text]
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,30 +1,50 @@
-"""One conversation's memory: turns in a KV cache, and the reply that is drafted behind them.
+"""One conversation's memory: messages in a KV cache, and the reply that is drafted behind them.
 
-What the cache holds is kept as a list of rows, so every change is the same move: compare the list
-wanted with the list held, crop to the common beginning, append the rest. Committed words, drafts,
-resumed turns, what was heard of a reply: all are lists.
+What the cache shall hold is kept as a list of rows, so every change is the same move: compare the
+list wanted with the list held, crop to the common beginning, append the rest. Committed words,
+drafts, resumed turns, what was heard of a reply, messages added, removed or cut: all are lists.
 
-    opening | user rows | suffix | reply | between | user rows | suffix | reply | ...
+    opening | words | piece | words | piece | ... | open user's words | suffix | reply
 
-Knows nothing of audio, time or tasks: the pipeline calls it on the device's thread.
+The cache itself can be given back at any time; it is built anew from the list. Knows nothing of
+audio, time or tasks: the pipeline calls it on the device's thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from textpro_stream.config import LlmOptions
-from textpro_stream.contracts import Observer, TokenSpan
+from textpro_stream.contracts import Message, Observer, Session, TokenSpan, Tool, ToolCall
 from textpro_stream.errors import ConfigError, StageError
+from textpro_stream.llm.chat import Frame, Part
 from textpro_stream.llm.fusion import Row, Said, rows_of
 from textpro_stream.llm.reply import Reason, Reply
 from textpro_stream.llm.sampling import Sampler
+from textpro_stream.llm.tools import CallSplitter
 
 if TYPE_CHECKING:
     from textpro_stream.llm.model import LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message as it stands in the cache."""
+
+    message: Message
+    rows: tuple[Row, ...]  # of its words
+    ends: tuple[int, ...]  # characters of the message's text that stand behind each row
+    made: bool = False  # by the LLM itself: its rows hold its calls too
+
+    @property
+    def part(self) -> Part:
+        """How the template sees it."""
+        calls = () if self.made else self.message.calls
+        return Part(self.message.role, calls, wordless=bool(calls) and not self.rows)
 
 
 class Dialogue:
@@ -32,54 +52,159 @@ class Dialogue:
 
     Opening it prefills what stands before the first user's words, so nobody waits for that later.
     Per turn: any number of `hear`, `say`, `draft` and `resume`; then `draft`, `reply`, `end_turn`.
+    Between them messages may be added, removed and cut; a standing draft is then dropped.
     `make_room` in idle time.
 
     Args:
         model: shared weights.
         options: sampling, system prompt, context.
         observer: told of "prefill" and "decode".
+        tools: functions that the model may ask for.
 
     Raises:
         ConfigError: the system prompt leaves no room in the context.
     """
 
-    def __init__(self, model: LanguageModel, options: LlmOptions, observer: Observer) -> None:
-        self._model = model
-        self._options = options
-        self._observer = observer
-        self._pieces = model.chat.pieces(options.system_prompt)
-        self._stops = model.chat.stop_ids(self._pieces)
+    def __init__(
+        self,
+        model: LanguageModel,
+        options: LlmOptions,
+        observer: Observer,
+        tools: Sequence[Tool] = (),
+    ) -> None:
+        self._model, self._observer = model, observer
+        self._stops = model.chat.stop_ids()
         self._capacity = min(options.context, model.backbone.context)
-        # Rows of a turn that are not the user's: the reply, and the marks around it.
-        marks = len(self._pieces.suffix) + len(self._pieces.between)
-        self._behind = marks + min(options.max_tokens, self._capacity // 4)
-        if len(self._pieces.opening) + self._behind >= self._capacity:
-            raise ConfigError(
-                f"[llm] context {self._capacity} is too small for a system prompt of"
-                f" {len(self._pieces.opening)} rows and a reply; raise it or shorten the prompt"
-            )
-        self._session = model.backbone.open(self._capacity)
-        self._turns: list[list[Row]] = []  # finished ones, as they stand in the cache
+        self._entries: list[Entry] = []  # oldest first
         self._spans: list[TokenSpan] = []  # committed in the open turn
-        self._held: list[Row] = []  # the open turn's rows in the cache
         self._draft: list[Row] | None = None  # user rows of the standing draft
+        self._text = ""  # the open turn's words as its rows have them
         self._reply: Reply | None = None  # of the standing draft
         self._excess = 0  # rows of the open turn that found no room
         self._cut = False  # and that this was told
         self._count = 0  # turns ever finished
         self._decoded = 0  # reply tokens of replies that are over
-        self._append(self._pieces.opening)
-        self._base = self._session.length  # rows in front of the open turn
+        self._kv: Session | None = None
+        self._cache: list[Row] = []  # what it holds
+        self._rows: list[Row] = []  # what it shall hold
+        self._set(options, tuple(tools))
+        self._follow([])
+
+    def _set(self, options: LlmOptions, tools: tuple[Tool, ...]) -> None:
+        """Take options over if their system prompt fits."""
+        pieces = self._model.chat.pieces(options.system_prompt, tools)
+        # Rows of a turn that are not the user's: the reply, and the marks around it.
+        marks = len(pieces.suffix) + len(pieces.between)
+        behind = marks + min(options.max_tokens, self._capacity // 4)
+        opening = len(pieces.opening)
+        if opening + behind >= self._capacity:
+            raise ConfigError(
+                f"[llm] context {self._capacity} is too small for a system prompt of"
+                f" {opening} rows and a reply; raise it or shorten the prompt"
+            )
+        self._options, self._tools, self._behind = options, tools, behind
+        self._behind_reply = len(pieces.between)
+        self._reframe()
+
+    def configure(self, options: LlmOptions, tools: Sequence[Tool]) -> None:
+        """Go on with another system prompt, sampling, length or tools. The context stays.
+
+        Raises:
+            ConfigError: the system prompt leaves no room; everything stays as it was.
+        """
+        held = list(self._held) if self._draft is None else self._user_rows((), whole=False)
+        self._set(options, tuple(tools))
+        self._forget_reply()
+        self._fit(len(held), self._capacity - self._behind)
+        self._follow(held)
+
+    @property
+    def knows_tools(self) -> bool:
+        """The model's template shows it tools; otherwise they are left out."""
+        return self._model.chat.knows_tools
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What is remembered, oldest first; the open turn is not among it."""
+        return tuple(entry.message for entry in self._entries)
+
+    def add(self, message: Message, after: str | None = None) -> None:
+        """Remember a message.
+
+        Args:
+            message: its words are only words, whatever marks are in them.
+            after: id of the one before it; "" puts it first, None last.
+
+        Raises:
+            StageError: its id is known already, `after` is not, or it is longer than the context.
+        """
+        if any(entry.message.id == message.id for entry in self._entries):
+            raise StageError(f"there is a message {message.id!r} already; give another id")
+        at = len(self._entries) if after is None else 0 if not after else self._index(after) + 1
+        ids, spans = self._model.chat.encode(message.text)
+        if len(ids) > self._capacity - self._behind - len(self._opening):
+            raise StageError(
+                f"message {message.id!r} has {len(ids)} rows, more than [llm] context"
+                f" {self._capacity} has room for; shorten it or raise the context"
+            )
+        self._entries.insert(at, Entry(message, tuple(ids), tuple(end for _, end in spans)))
+        self._changed()
+
+    def remove(self, message_id: str) -> None:
+        """Forget a message.
+
+        Raises:
+            StageError: there is none with this id.
+        """
+        del self._entries[self._index(message_id)]
+        self._changed()
+
+    def truncate(self, message_id: str, characters: int) -> None:
+        """Of a reply, remember only the beginning, and the token that holds its last character.
+
+        Raises:
+            StageError: there is no such message, or it is no reply.
+        """
+        at = self._index(message_id)
+        entry = self._entries[at]
+        if entry.message.role != "assistant":
+            raise StageError(f"message {message_id!r} is no reply; only replies can be cut")
+        text = entry.message.text[: max(0, characters)]
+        n = 0
+        while n < len(entry.ends) and (entry.ends[n - 1] if n else 0) < len(text):
+            n += 1
+        message = replace(entry.message, text=text)
+        self._entries[at] = replace(
+            entry, message=message, rows=entry.rows[:n], ends=entry.ends[:n]
+        )
+        self._changed()
+
+    def aside(
+        self, messages: Sequence[Message], options: LlmOptions, tools: Sequence[Tool]
+    ) -> Dialogue:
+        """Another memory with just these messages, over the same weights."""
+        side = Dialogue(self._model, options, self._observer, tools)
+        for message in messages:
+            side.add(message)
+        return side
+
+    def free(self) -> None:
+        """Give the cache's memory back. What needs it next builds it anew, whatever had failed."""
+        self._kv, self._cache = None, []
 
     @property
     def length(self) -> int:
-        """Rows in the cache."""
-        return self._session.length
+        """Rows that the cache holds, or will once it is needed."""
+        return len(self._rows)
 
     @property
     def rows_of_turns(self) -> tuple[int, ...]:
-        """Rows of each finished turn that is still remembered, oldest first."""
-        return tuple(len(turn) for turn in self._turns)
+        """Rows of each turn that is still remembered, marks included, oldest first."""
+        return tuple(
+            sum(len(entry.rows) for entry in self._entries[first:end])
+            + sum(map(len, self._behind_words(first, end)))
+            for first, end in self._turns()
+        )
 
     @property
     def tokens_decoded(self) -> int:
@@ -91,11 +216,22 @@ class Dialogue:
         """Why the standing reply ended; "" while it has not."""
         return self._reply.reason if self._reply else ""
 
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """Functions that the standing reply asks for; known once it has ended."""
+        if not self._reply or not self._reply.reason or not self._tools:
+            return ()
+        return _split(self._reply.texts)[1]
+
     def begin(self) -> None:
         """Begin the turn anew, as if nothing had been said in it: a fresh one needs no call."""
         self._forget_reply()
+        self._frame_for(user=True)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._spans, self._excess, self._cut, self._text = [], 0, False, ""
         self._follow([])
-        self._spans, self._excess, self._cut = [], 0, False
 
     def hear(self, spans: Sequence[TokenSpan]) -> None:
         """Append committed whole words to the open turn.
@@ -111,6 +247,7 @@ class Dialogue:
         rows = self._user_rows((), whole=False)
         if self._draft is None or self._draft[: len(rows)] != rows:
             self._forget_reply()
+            self._frame_for(user=True)
             self._follow(rows)
         self._tell_of_cut()
 
@@ -122,7 +259,8 @@ class Dialogue:
     def draft(self, tail: Sequence[TokenSpan] = ()) -> None:
         """Append what is still provisional and the assistant's header, as if the turn were over.
 
-        If that is the draft that stands already, its reply goes on where it was.
+        With nothing said in the open turn, what is remembered is to be answered. If that is the
+        draft that stands already, its reply goes on where it was.
 
         Args:
             tail: the open hypothesis, behind the committed words.
@@ -133,13 +271,15 @@ class Dialogue:
         rows = self._user_rows(tail, whole=True)
         if self._draft != rows:
             self._forget_reply()
-            self._follow([*rows, *self._pieces.suffix])
+            self._frame_for(user=bool(rows) or not self._entries)
+            self._follow([*rows, *self._frame.suffix])
             self._draft = rows
         self._tell_of_cut()
 
     def resume(self) -> None:
         """Drop the draft: the user went on."""
         self._forget_reply()
+        self._frame_for(user=True)
         self._follow(self._user_rows((), whole=False))
 
     def reply(self) -> Iterator[str]:
@@ -158,41 +298,39 @@ class Dialogue:
             self._reply = Reply(text, sampler, self._stops, self._options.max_tokens)
         return self._pieces_of(self._reply)
 
-    def end_turn(self, heard_characters: int | None = None) -> None:
+    def end_turn(
+        self, heard_characters: int | None = None, *, user: str = "", reply: str = ""
+    ) -> None:
         """Close the turn as it was heard, and open the next.
 
         Args:
             heard_characters: characters of the reply that were heard; the token holding the last of
                 them stays, what follows is forgotten. None: all that was drawn.
+            user: id of the message that the user's words become.
+            reply: the same for the reply; there is none if none was drawn.
 
-        A turn in which nothing was said leaves everything as it was.
+        A turn in which nothing was said leaves everything as it was, but for a reply.
         """
         said = self._draft if self._draft is not None else self._user_rows((), whole=True)
-        reply = self._reply.heard(heard_characters) if self._reply is not None else []
+        self._count += bool(said) or self._reply is not None
         if said:
-            turn = [*said, *self._pieces.suffix, *reply, *self._pieces.between]
-            self._follow(turn)
-            self._turns.append(turn)
-            self._count += 1
-            self._base, self._held = self._session.length, []
-        self.begin()
-
-    def end_probability(self) -> float:
-        """Probability that the user's turn ends behind the words in the cache.
-
-        The template's own end mark against every other next token. With `interleave`, words that
-        wait for their group count only in a draft; with `global`, all words do.
-        """
-        n = len(self._draft if self._draft is not None else self._held)
-        if n == 0:
-            return 0.0
-        logits = self._session.logits_at(self._base + n)
-        return float(logits.softmax(dim=-1)[self._pieces.suffix[0]])
+            message = Message(user or f"user {self._count}", "user", self._text)
+            self._entries.append(Entry(message, tuple(said), ()))
+        if self._reply is not None:
+            tokens = self._reply.heard(heard_characters)
+            texts = self._reply.texts[: len(tokens)]
+            calls = self.calls if heard_characters is None else ()
+            text = _split(texts)[0] if calls else "".join(texts)
+            message = Message(reply or f"reply {self._count}", "assistant", text, calls)
+            self._entries.append(Entry(message, tuple(tokens), _ends(texts), made=True))
+        self._forget_reply()
+        self._reframe()
+        self._begin()
 
     def needs_room(self) -> bool:
         """Whether another turn of usual length might not fit."""
         usual = min(self._behind + 128, self._capacity // 2)
-        return bool(self._turns) and self._session.length + usual > self._capacity
+        return bool(self._entries) and len(self._rows) + usual > self._capacity
 
     def make_room(self) -> None:
         """Forget the oldest turns, whole, until half the context is free; rebuild the cache.
@@ -200,17 +338,19 @@ class Dialogue:
         Takes as long as prefilling what stays: call it while nobody waits.
         """
         if self.needs_room():
-            self._drop_turns(len(self._held), self._capacity // 2)
+            held = list(self._held)
+            self._fit(len(held), self._capacity // 2)
+            self._follow(held)
 
     def _user_rows(self, tail: Sequence[TokenSpan], *, whole: bool) -> list[Row]:
         """The open turn's words as rows, as many as fit once old turns are forgotten."""
         said = Said.of([*self._spans, *tail], self._model.chat.encode)
         rows = rows_of(said, self._model.fusion, whole=whole)
+        self._text = said.text
         room = self._capacity - self._behind
-        if self._base + len(rows) > room:
-            self._drop_turns(len(rows), room)
+        self._fit(len(rows), room)
         # The beginning of a long turn says what it is about: its end is cut.
-        self._excess = max(0, self._base + len(rows) - room)
+        self._excess = max(0, len(self._prefix) + len(rows) - room)
         return rows[: len(rows) - self._excess]
 
     def _tell_of_cut(self) -> None:
@@ -224,35 +364,98 @@ class Dialogue:
                 excess=self._excess,
             )
 
-    def _follow(self, rows: list[Row]) -> None:
-        """Bring the cache behind `_base` to `rows`: crop to the common beginning, append."""
+    @property
+    def _held(self) -> list[Row]:
+        """Rows of the open turn."""
+        return self._rows[len(self._prefix) :]
+
+    @property
+    def _session(self) -> Session:
+        """The cache, holding what it shall."""
+        if self._kv is None:
+            self._sync()
+        assert self._kv is not None
+        return self._kv
+
+    def _follow(self, rows: Sequence[Row]) -> None:
+        """Bring the cache to what is remembered, and these rows behind it."""
+        self._rows = [*self._prefix, *rows]
+        self._sync()
+
+    def _sync(self) -> None:
+        """Crop the cache to the beginning that it has in common with the rows; append the rest."""
+        if self._kv is None:
+            self._cache = []
+            self._kv = self._model.backbone.open(self._capacity)
         common = 0
-        for wanted, held in zip(rows, self._held, strict=False):
+        for wanted, held in zip(self._rows, self._cache, strict=False):
             if wanted != held:
                 break
             common += 1
-        self._session.crop(self._base + common)
-        del self._held[common:]
-        self._append(rows[common:])
-        self._held = list(rows)
-
-    def _append(self, rows: Sequence[Row]) -> None:
-        if rows:
+        self._kv.crop(common)
+        del self._cache[common:]
+        missing = self._rows[common:]
+        if missing:
             with self._observer.span("prefill"):
-                self._session.prefill(self._model.rows(rows))
+                self._kv.prefill(self._model.rows(missing))
+            self._cache += missing
 
-    def _drop_turns(self, open_rows: int, limit: int) -> None:
+    def _frame_for(self, *, user: bool) -> None:
+        """Let a user's turn be open behind what is remembered, or the assistant's."""
+        if user != self._user_is_next:
+            self._reframe(user=user)
+
+    def _reframe(self, *, user: bool = True) -> None:
+        """Put the template's pieces around what is remembered."""
+        chat, prompt = self._model.chat, self._options.system_prompt
+        parts = [entry.part for entry in self._entries]
+        self._user_is_next = user
+        self._frame: Frame = chat.frame(prompt, parts, self._tools, user=user)
+        self._opening = self._frame.pieces[0]
+        self._prefix: list[Row] = list(self._opening)
+        pieces = iter(self._frame.pieces[1:])
+        for entry in self._entries:
+            if not entry.part.wordless:
+                self._prefix += [*entry.rows, *next(pieces)]
+
+    def _changed(self) -> None:
+        """The messages did: no draft stands any longer."""
+        self._forget_reply()
+        self._reframe()
+        self._follow(self._user_rows((), whole=False))
+
+    def _index(self, message_id: str) -> int:
+        for i, entry in enumerate(self._entries):
+            if entry.message.id == message_id:
+                return i
+        raise StageError(f"there is no message {message_id!r}; it may have been forgotten")
+
+    def _turns(self) -> list[tuple[int, int]]:
+        """Where each turn's entries begin and end: a user's, and what follows it."""
+        starts = [
+            i for i, entry in enumerate(self._entries) if not i or entry.message.role == "user"
+        ]
+        ends = [*starts[1:], len(self._entries)][: len(starts)]
+        return list(zip(starts, ends, strict=True))
+
+    def _behind_words(self, first: int, end: int) -> Sequence[tuple[int, ...]]:
+        """The template's pieces behind some entries."""
+        before = sum(not entry.part.wordless for entry in self._entries[:first])
+        count = sum(not entry.part.wordless for entry in self._entries[first:end])
+        return self._frame.pieces[1 + before : 1 + before + count]
+
+    def _fit(self, open_rows: int, limit: int) -> None:
         """Forget the oldest turns until the rest, with `open_rows` more, fits into `limit`."""
-        kept, start = list(self._turns), len(self._pieces.opening)
-        while kept and start + sum(map(len, kept)) + open_rows > limit:
-            kept.pop(0)
-        if len(kept) == len(self._turns):
+        if len(self._prefix) + open_rows <= limit or not self._entries:
             return
-        held, self._turns = self._held, kept
-        self._session.crop(start)
-        self._append([row for turn in kept for row in turn])
-        self._base, self._held = self._session.length, []
-        self._follow(held)
+        turns = self.rows_of_turns
+        starts = [first for first, _ in self._turns()]
+        dropped, over = 0, len(self._prefix) + open_rows - limit
+        while dropped < len(turns) and over > 0:
+            over -= turns[dropped]
+            dropped += 1
+        del self._entries[: starts[dropped] if dropped < len(starts) else len(self._entries)]
+        self._reframe(user=self._user_is_next)
 
     def _forget_reply(self) -> None:
         if self._reply is not None:
@@ -260,13 +463,20 @@ class Dialogue:
         self._reply, self._draft = None, None
 
     def _pieces_of(self, reply: Reply) -> Iterator[str]:
+        """What can be said of the reply; its calls are left out."""
+        splitter = CallSplitter() if self._tools else None
         given = 0
         while self._reply is reply:
             if given < len(reply.texts):
                 given += 1
-                if text := reply.texts[given - 1]:
+                text = reply.texts[given - 1]
+                if splitter is not None:
+                    text = splitter.push(text)
+                if text:
                     yield text
             elif reply.reason:
+                if splitter is not None and (rest := splitter.finish()):
+                    yield rest
                 return
             else:
                 self._advance(reply)
@@ -274,9 +484,26 @@ class Dialogue:
     def _advance(self, reply: Reply) -> None:
         """Choose one more token, after bringing the last one into the cache."""
         with self._observer.span("decode"):
-            rows = len(self._held) - len(self._pieces.suffix) - len(self._draft or ())
-            for token in reply.tokens[rows:]:
-                self._session.decode(token)
-                self._held.append(token)
-            full = self._session.length + len(self._pieces.between) + 1 > self._capacity
-            reply.advance(self._session.logits, full=full)
+            session = self._session
+            decoded = len(self._held) - len(self._frame.suffix) - len(self._draft or ())
+            for token in reply.tokens[decoded:]:
+                session.decode(token)
+                self._cache.append(token)
+                self._rows.append(token)
+            full = len(self._rows) + self._behind_reply + 1 > self._capacity
+            reply.advance(session.logits, full=full)
+
+
+def _ends(texts: Sequence[str]) -> tuple[int, ...]:
+    total, ends = 0, []
+    for text in texts:
+        total += len(text)
+        ends.append(total)
+    return tuple(ends)
+
+
+def _split(texts: Sequence[str]) -> tuple[str, tuple[ToolCall, ...]]:
+    """What is said in a whole reply, and the functions it asks for."""
+    splitter = CallSplitter()
+    said = "".join(map(splitter.push, texts)) + splitter.finish()
+    return said, tuple(splitter.calls)

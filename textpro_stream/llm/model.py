@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from textpro_stream.config import LlmOptions
-from textpro_stream.contracts import Observer, Session, Unobserved
+from textpro_stream.contracts import Observer, Session, Tool, Unobserved
 from textpro_stream.errors import ConfigError, WeightsError
 from textpro_stream.llm.chat import Chat
 from textpro_stream.llm.dialogue import Dialogue
@@ -172,17 +172,24 @@ class LanguageModel:
             return "the projector is random: replies mean nothing"
         return ""
 
-    def open(self, options: LlmOptions | None = None, observer: Observer | None = None) -> Dialogue:
+    def open(
+        self,
+        options: LlmOptions | None = None,
+        observer: Observer | None = None,
+        *,
+        tools: Sequence[Tool] = (),
+    ) -> Dialogue:
         """One conversation's memory.
 
         Args:
             options: other sampling, system prompt or context than the model was loaded with.
             observer: told of "prefill" and "decode".
+            tools: functions that the model may ask for; see `Dialogue.knows_tools`.
 
         Raises:
             ConfigError: a system prompt that does not fit the context.
         """
-        return Dialogue(self, options or self.options, observer or Unobserved())
+        return Dialogue(self, options or self.options, observer or Unobserved(), tools)
 
     @torch.inference_mode()
     def rows(self, rows: Sequence[Row]) -> Tensor:

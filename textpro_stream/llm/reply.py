@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
 
+from textpro_stream.errors import StageError
 from textpro_stream.llm.chat import TextStream
 from textpro_stream.llm.sampling import Sampler
 
@@ -37,6 +39,9 @@ class Reply:
     def advance(self, logits: Callable[[], Tensor], *, full: bool) -> None:
         """Choose one more token, or end.
 
+        Raises:
+            StageError: the logits are not finite.
+
         Args:
             logits: after the last token; asked for only if there is to be another.
             full: no row is left for another.
@@ -44,7 +49,10 @@ class Reply:
         if full or self._max_tokens <= 0:
             self.reason = "length"
             return
-        token = self._sampler.choose(logits(), self.tokens)
+        values = logits()
+        token = self._sampler.choose(values, self.tokens)
+        if not math.isfinite(float(values[token])):
+            raise StageError("the LLM gave no number where a token was due (NaN); ask again")
         if token in self._stops:
             self.reason = "stop"
             return
