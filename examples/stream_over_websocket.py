@@ -9,6 +9,7 @@ from pathlib import Path
 
 from textpro_stream.audio.files import FileSource
 from textpro_stream.client import Session, connect
+from textpro_stream.errors import TextproError
 
 QUESTION = Path(__file__).parents[1] / "textpro_stream" / "assets" / "question.flac"
 URL = "ws://127.0.0.1:8765/v1/stream"
@@ -32,4 +33,7 @@ async def main(path: Path, url: str) -> None:
 
 if __name__ == "__main__":
     given = dict(enumerate(sys.argv))
-    asyncio.run(main(Path(given.get(1, QUESTION)), given.get(2, URL)))
+    try:
+        asyncio.run(main(Path(given.get(1, QUESTION)), given.get(2, URL)))
+    except TextproError as error:  # no server, no such file
+        sys.exit(str(error))

@@ -175,7 +175,7 @@ DAMAGE: dict[str, tuple[Edit, str]] = {
     "tokenizer is no JSON": (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json"),
     "another tokenizer": (
         lambda f: (f / "tokenizer.json").write_text(
-            (f / "tokenizer.json").read_text().replace("<|startofprev|>", "<|im_start|>")
+            (f / "tokenizer.json").read_text().replace("<|startoftranscript|>", "<|im_start|>")
         ),
         "not a Whisper tokenizer",
     ),

@@ -283,9 +283,9 @@ class StepwiseConversation:
     async def _answer(self, turn: int, said: str, marks: TurnMarks) -> None:
         """Reply to a turn, until the reply is given or stopped."""
         device, clock = self._parts.device, self._parts.clock
+        marks.note("last_commit", clock.now())
         await device.run(Priority.PREFILL, partial(self._dialogue.say, said))
         await device.run(Priority.PREFILL, self._dialogue.draft)
-        marks.note("last_commit", clock.now())
         marks.note("llm_ready", clock.now())
         self._text, self._why, self._began = "", "", None
         give = self._whole if self._kind == "record-then-run" else self._by_sentence

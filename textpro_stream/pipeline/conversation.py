@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -179,7 +180,7 @@ class Conversation:
     async def say(self, text: str) -> None:
         """Type a turn instead of speaking it. A reply being given stops."""
         await self.stop("barge_in")
-        await self._put(partial(self._answer_typed, text))
+        await self._put(partial(self._answer_typed, self._ear.count_turn(), text))
 
     async def respond(self, options: ReplyOptions | None = None) -> int:
         """Reply to what is remembered; what is being said meanwhile is left out.
@@ -377,14 +378,14 @@ class Conversation:
                 case _:
                     await self._outbox.put(event)
 
-    async def _answer_typed(self, text: str) -> None:
+    async def _answer_typed(self, turn: int, text: str) -> None:
         await self._hear(self._ear.release)  # a turn that was being spoken has ended
-        turn, replies = self._ear.count_turn(), self._answering and has_words(text)
+        replies = self._answering and has_words(text)
         event = TurnEnded(turn, self._ear.position, text, "typed", replies)
         marks = self._marks_from_now()
         if self._mind is not None and replies:
             self._mind.expect(turn)
-        self._turn = turn
+        self._turn = max(self._turn, turn)
         await self._outbox.put(event)
         if self._mind is None or not has_words(text):
             return
@@ -453,7 +454,7 @@ class Conversation:
             await self._mind.order(order)
 
     def _finished(self) -> Finished:
-        audio_s = max(seconds(self._framer.end), 1e-9)
+        audio_s = seconds(self._framer.end) or math.inf  # typed talk has no ratio to audio
         busy, totals = self.trace.busy, self._ear.totals
         kinds = {
             "encoder": ("encoder",),

@@ -374,8 +374,8 @@ class Mind:
             return  # words were committed as they had been drafted
         await self._drop_draft(forget=False)
         before, self._drafted = self._dialogue.tokens_decoded, drafted
-        await self._remember(partial(self._dialogue.draft, tail), turn)
         marks.note("last_commit", self._clock.now())
+        await self._remember(partial(self._dialogue.draft, tail), turn)
         marks.note("llm_ready", self._clock.now())
         self._before, self._drafting = before, True
         self._begin_reply(turn, self._dialogue, marks)
