@@ -1,8 +1,8 @@
 """A model's tokenizer and chat template: text <-> ids, and what stands between the turns.
 
 The template is rendered with stand-ins for what is said, and cut at them: the same messages in the
-same order need it once. User text is encoded by a tokenizer that knows
-no added tokens, so nothing a person says or types can forge the template's own marks.
+same order need it once. User text is encoded by a tokenizer that knows no added tokens, so nothing
+a person says or types can forge the template's own marks.
 Read directly from `tokenizer.json` and `tokenizer_config.json`: importing transformers costs
 seconds of start-up.
 """
@@ -27,6 +27,7 @@ from textpro_stream.errors import WeightsError
 from textpro_stream.llm.tools import declared, requested, written
 
 FRAMES = 64  # kept; a conversation uses two for each turn
+STAND_IN = "Xpart"  # begins what stands in for words
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Chat:
         self._template = self._compile(self._read_template())
         self._frames: dict[object, Frame] = {}
         self.knows_tools = self._shows_tools()
+        self._knows_calls = self._shows_calls()
         self._n_ids = 1 + max(self._marked.get_vocab().values())
 
     @property
@@ -156,7 +158,7 @@ class Chat:
             except jinja2.TemplateError as error:
                 why = f"fails: {error}"
                 continue
-            if all(text.count(mark) == 1 for mark in marks):
+            if _in_order(text, marks):
                 pieces = [self._ids(piece) for piece in _cut(text, marks)]
                 return Frame(tuple(pieces[:-1] if user else pieces), pieces[-1] if user else ())
         self._refuse(why)
@@ -175,22 +177,23 @@ class Chat:
                     yield [first, *messages[1:]]
 
     def _message(self, index: int, part: Part) -> dict[str, Any]:
-        message: dict[str, Any] = {
-            "role": part.role,
-            "content": "" if part.wordless else _stand_in(index),
-        }
-        if part.calls:
+        message: dict[str, Any] = {"role": part.role, "content": self._content(index, part)}
+        if part.calls and self._knows_calls:
+            message["content"] = "" if part.wordless else _stand_in(index)
             message["tool_calls"] = self._harmless_value(requested(part.calls))
         return message
+
+    def _content(self, index: int, part: Part) -> str:
+        """A message's words, and its calls written out."""
+        words = "" if part.wordless else _stand_in(index)
+        return words + self.harmless(written(part.calls))
 
     def _in_turns(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
         """Only users and assistants, one after the other, beginning with a user."""
         messages: list[dict[str, Any]] = []
         for i, part in enumerate(parts):
             role = "assistant" if part.role == "assistant" else "user"
-            content = "" if part.wordless else _stand_in(i)
-            if part.calls:
-                content += self.harmless(written(part.calls))
+            content = self._content(i, part)
             if messages and messages[-1]["role"] == role:
                 messages[-1]["content"] += "\n" + content
                 continue
@@ -201,7 +204,7 @@ class Chat:
 
     def harmless(self, text: str) -> str:
         """The text with its special tokens broken up, so that they are words like others."""
-        for token in self._added_texts:
+        for token in (*self._added_texts, STAND_IN):
             text = text.replace(token, f"{token[0]}\N{ZERO WIDTH SPACE}{token[1:]}")
         return text
 
@@ -226,6 +229,15 @@ class Chat:
         probe = Tool("Xprobe0X", "", "{}")
         try:
             return probe.name in self._render(asked, declared([probe]))
+        except jinja2.TemplateError:
+            return False
+
+    def _shows_calls(self) -> bool:
+        """Whether the template tells which functions an assistant asked for."""
+        call = ToolCall("Xprobe0X", "{}")
+        asking = {"role": "assistant", "content": "", "tool_calls": requested([call])}
+        try:
+            return call.name in self._render([{"role": "user", "content": "?"}, asking])
         except jinja2.TemplateError:
             return False
 
@@ -313,7 +325,13 @@ class TextStream:
 
 def _stand_in(index: int) -> str:
     """A word that no template contains."""
-    return f"Xpart{index}X"
+    return f"{STAND_IN}{index}X"
+
+
+def _in_order(text: str, marks: Sequence[str]) -> bool:
+    """Whether each mark is there once, and in this order."""
+    places = [text.find(mark) for mark in marks]
+    return places == sorted(places) and all(text.count(mark) == 1 for mark in marks)
 
 
 def _cut(text: str, marks: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ import torch
 
 from textpro_stream.config import LlmOptions
 from textpro_stream.contracts import Message, Observer, Session, TokenSpan, Tool, ToolCall
-from textpro_stream.errors import ConfigError, StageError
+from textpro_stream.errors import ConfigError, StageError, WeightsError
 from textpro_stream.llm.chat import Frame, Part
 from textpro_stream.llm.fusion import Row, Said, rows_of
 from textpro_stream.llm.reply import Reason, Reply
@@ -78,7 +78,7 @@ class Dialogue:
         self._entries: list[Entry] = []  # oldest first
         self._spans: list[TokenSpan] = []  # committed in the open turn
         self._draft: list[Row] | None = None  # user rows of the standing draft
-        self._text = ""  # the open turn's words as its rows have them
+        self._text = ""  # the open turn's words as its rows have them, those of the draft included
         self._reply: Reply | None = None  # of the standing draft
         self._excess = 0  # rows of the open turn that found no room
         self._cut = False  # and that this was told
@@ -112,11 +112,8 @@ class Dialogue:
         Raises:
             ConfigError: the system prompt leaves no room; everything stays as it was.
         """
-        held = list(self._held) if self._draft is None else self._user_rows((), whole=False)
         self._set(options, tuple(tools))
-        self._forget_reply()
-        self._fit(len(held), self._capacity - self._behind)
-        self._follow(held)
+        self._changed()
 
     @property
     def knows_tools(self) -> bool:
@@ -136,19 +133,13 @@ class Dialogue:
             after: id of the one before it; "" puts it first, None last.
 
         Raises:
-            StageError: its id is known already, `after` is not, or it is longer than the context.
+            StageError: its id is known already, `after` is not, it is longer than the context, or
+                the template has no place for it.
         """
         if any(entry.message.id == message.id for entry in self._entries):
             raise StageError(f"there is a message {message.id!r} already; give another id")
         at = len(self._entries) if after is None else 0 if not after else self._index(after) + 1
-        ids, spans = self._model.chat.encode(message.text)
-        if len(ids) > self._capacity - self._behind - len(self._opening):
-            raise StageError(
-                f"message {message.id!r} has {len(ids)} rows, more than [llm] context"
-                f" {self._capacity} has room for; shorten it or raise the context"
-            )
-        self._entries.insert(at, Entry(message, tuple(ids), tuple(end for _, end in spans)))
-        self._changed()
+        self._take([*self._entries[:at], self._entry(message), *self._entries[at:]])
 
     def remove(self, message_id: str) -> None:
         """Forget a message.
@@ -156,8 +147,8 @@ class Dialogue:
         Raises:
             StageError: there is none with this id.
         """
-        del self._entries[self._index(message_id)]
-        self._changed()
+        at = self._index(message_id)
+        self._take([*self._entries[:at], *self._entries[at + 1 :]])
 
     def truncate(self, message_id: str, characters: int) -> None:
         """Of a reply, remember only the beginning, and the token that holds its last character.
@@ -167,25 +158,30 @@ class Dialogue:
         """
         at = self._index(message_id)
         entry = self._entries[at]
+        if characters >= len(entry.message.text) and entry.message.role == "assistant":
+            return
         if entry.message.role != "assistant":
             raise StageError(f"message {message_id!r} is no reply; only replies can be cut")
         text = entry.message.text[: max(0, characters)]
         n = 0
         while n < len(entry.ends) and (entry.ends[n - 1] if n else 0) < len(text):
             n += 1
-        message = replace(entry.message, text=text)
-        self._entries[at] = replace(
-            entry, message=message, rows=entry.rows[:n], ends=entry.ends[:n]
-        )
-        self._changed()
+        # A call that the LLM wrote stood behind its words.
+        message = replace(entry.message, text=text, calls=() if entry.made else entry.message.calls)
+        cut = replace(entry, message=message, rows=entry.rows[:n], ends=entry.ends[:n])
+        self._take([*self._entries[:at], cut, *self._entries[at + 1 :]])
 
     def aside(
         self, messages: Sequence[Message], options: LlmOptions, tools: Sequence[Tool]
     ) -> Dialogue:
-        """Another memory with just these messages, over the same weights."""
+        """Another memory with just these messages, over the same weights.
+
+        Raises:
+            ConfigError: the system prompt leaves no room.
+            StageError: a message is longer than the context, or the template has no place for it.
+        """
         side = Dialogue(self._model, options, self._observer, tools)
-        for message in messages:
-            side.add(message)
+        side._take([side._entry(message) for message in messages])
         return side
 
     def free(self) -> None:
@@ -244,11 +240,14 @@ class Dialogue:
         if not spans:
             return
         self._spans += spans
+        drafted = self._text
         rows = self._user_rows((), whole=False)
         if self._draft is None or self._draft[: len(rows)] != rows:
             self._forget_reply()
             self._frame_for(user=True)
             self._follow(rows)
+        else:
+            self._text = drafted
         self._tell_of_cut()
 
     def say(self, text: str) -> None:
@@ -417,6 +416,26 @@ class Dialogue:
         for entry in self._entries:
             if not entry.part.wordless:
                 self._prefix += [*entry.rows, *next(pieces)]
+
+    def _entry(self, message: Message) -> Entry:
+        ids, spans = self._model.chat.encode(message.text)
+        if len(ids) > self._capacity - self._behind - len(self._opening):
+            raise StageError(
+                f"message {message.id!r} has {len(ids)} rows, more than [llm] context"
+                f" {self._capacity} has room for; shorten it or raise the context"
+            )
+        return Entry(message, tuple(ids), tuple(end for _, end in spans))
+
+    def _take(self, entries: list[Entry]) -> None:
+        """Remember these instead, if the template can tell them."""
+        before, self._entries = self._entries, entries
+        try:
+            self._reframe()
+        except WeightsError as error:
+            self._entries = before
+            self._changed()
+            raise StageError(f"the messages cannot be told to this LLM: {error}") from error
+        self._changed()
 
     def _changed(self) -> None:
         """The messages did: no draft stands any longer."""

@@ -43,7 +43,10 @@ class Sampler:
         if self._random is None:
             return int(logits.argmax())
         probabilities = nucleus(logits / options.temperature, options.top_p).softmax(dim=-1)
-        return int(torch.multinomial(probabilities, 1, generator=self._random))
+        # The largest of p / Exp(1) is a draw from p. Unlike torch.multinomial it gives an answer to
+        # NaN too, where that would leave a CUDA device unusable; whoever asked sees the logit.
+        noise = torch.empty_like(probabilities).exponential_(generator=self._random)
+        return int((probabilities / noise).argmax())
 
 
 def penalise(logits: Tensor, said: Sequence[int], penalty: float) -> Tensor:

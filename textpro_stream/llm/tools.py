@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 
 from textpro_stream.contracts import Tool, ToolCall
+from textpro_stream.errors import ConfigError
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
@@ -21,6 +22,7 @@ class CallSplitter:
     def __init__(self) -> None:
         self.calls: list[ToolCall] = []
         self._held = ""  # may yet be markup
+        self._gap = ""  # space before OPEN: said only if no call follows
         self._inside = False  # behind OPEN
         self._begun = False  # something other than space came
         self._bare = False  # the reply began with a brace: it may be a call as a whole
@@ -39,16 +41,18 @@ class CallSplitter:
         while True:
             mark = CLOSE if self._inside else OPEN
             before, found, after = self._held.partition(mark)
-            if found:
-                said += self._close(before) if self._inside else before
-                self._held, self._inside = after, not self._inside
-                continue
+            if not found:
+                break
             if self._inside:
-                return said
-            kept = _tail(self._held, OPEN)
-            said += self._held[: len(self._held) - kept]
-            self._held = self._held[len(self._held) - kept :]
+                said += self._close(before, CLOSE)
+            else:
+                said += self._before_mark(before)
+            self._held, self._inside = after, not self._inside
+        if self._inside:
             return said
+        sure = self._held[: len(self._held) - _tail(self._held, OPEN)].rstrip()
+        self._held = self._held[len(sure) :]
+        return said + sure
 
     def finish(self) -> str:
         """The reply is over: the rest of what can be said."""
@@ -60,34 +64,49 @@ class CallSplitter:
             self.calls.append(call)
             return ""
         if self._inside:  # cut short, or ended without its closing mark
-            call = _parse(held)
-            if call is None:
-                return OPEN + held
-            self.calls.append(call)
-            return ""
-        return held
+            return self._close(held, "")
+        return held if held.strip() or not self.calls else ""
 
-    def _close(self, inner: str) -> str:
+    def _before_mark(self, text: str) -> str:
+        words = text.rstrip()
+        self._gap = text[len(words) :]
+        return words
+
+    def _close(self, inner: str, mark: str) -> str:
         call = _parse(inner)
         if call is None:
-            return OPEN + inner + CLOSE
+            return self._gap + OPEN + inner + mark
         self.calls.append(call)
         return ""
 
 
 def declared(tools: Sequence[Tool]) -> list[dict[str, object]]:
-    """Tools in the form that chat templates expect."""
+    """Tools in the form that chat templates expect.
+
+    Raises:
+        ConfigError: parameters that are no JSON object.
+    """
     return [
         {
             "type": "function",
             "function": {
                 "name": tool.name,
                 "description": tool.description,
-                "parameters": json.loads(tool.parameters or "{}"),
+                "parameters": _schema(tool),
             },
         }
         for tool in tools
     ]
+
+
+def _schema(tool: Tool) -> dict[str, object]:
+    try:
+        schema = json.loads(tool.parameters or "{}")
+    except (ValueError, RecursionError):
+        schema = None
+    if not isinstance(schema, dict):
+        raise ConfigError(f"tool {tool.name!r}: its parameters are no JSON object; give a schema")
+    return schema
 
 
 def requested(calls: Sequence[ToolCall]) -> list[dict[str, object]]:
