@@ -177,6 +177,9 @@ class ScriptedDialogue:
         self.turn, self.drafted = "", None
 
     def configure(self, options: LlmOptions, tools: Sequence[Tool]) -> None:
+        if self.fails_at_step == "configure":
+            self.fails_at_step = ""
+            raise StageError("the instructions are too long")
         names = ",".join(tool.name for tool in tools)
         self.log.append(f"configure {options.system_prompt[:12]}|{options.max_tokens}|{names}")
 

@@ -22,6 +22,7 @@ from textpro_stream.events import Event
 from textpro_stream.pipeline.conversation import Conversation
 from textpro_stream.pipeline.device import DeviceThread
 from textpro_stream.pipeline.ear import Ear
+from textpro_stream.pipeline.giving import Giver
 from textpro_stream.pipeline.health import Health
 from textpro_stream.pipeline.mind import Mind
 from textpro_stream.pipeline.outbox import Outbox
@@ -54,17 +55,15 @@ class Stand:
         )
         mind = None
         if (dialogue := self.dialogue) is not None:
-            mind = Mind(
-                lambda: dialogue,
-                self.voice,
-                options=LlmOptions(),
-                device=self.device,
-                outbox=outbox,
-                health=self.health,
-                trace=trace,
-                clock=self.clock,
-                listened=live and self.options.barge_in,
-            )
+            shared = {
+                "device": self.device,
+                "outbox": outbox,
+                "health": self.health,
+                "trace": trace,
+                "clock": self.clock,
+            }
+            giver = Giver(self.voice, listened=live and self.options.barge_in, **shared)
+            mind = Mind(lambda: dialogue, giver, options=LlmOptions(), **shared)
         return Conversation(
             ear,
             mind,

@@ -158,6 +158,20 @@ class TestReplies:
             events = await rest(talk)
         assert of(events, TurnEnded)[0].replies is False
 
+    async def test_a_reply_that_cannot_begin_ends_all_the_same(self, stand: Stand) -> None:
+        stand.dialogue.fails_at_step = "configure"
+        async with stand.open() as talk:
+            turn = await talk.respond(ReplyOptions(instructions="x" * 9999))
+            events = await until(talk, TurnLatency, turn)
+            await talk.respond()
+            events += await rest(talk)
+        assert [(e.turn, e.reason) for e in of(events, ReplyEnded)] == [
+            (turn, "failed"),
+            (turn + 1, "stop"),
+        ]
+        assert [event.message for event in of(events, Failed)] == ["the instructions are too long"]
+        assert stand.health.faults["llm"] == 0  # the client's mistake, not the model's
+
 
 class TestStopping:
     async def test_a_reply_that_has_not_begun_never_does(self, stand: Stand) -> None:

@@ -261,7 +261,7 @@ class Conversation:
     async def stop(self, reason: str = "cancelled") -> None:
         """Stop the reply that is being given, and those that were asked for."""
         if self._mind is not None:
-            self._mind.stop(reason)
+            self._mind.giver.stop(reason)
 
     def heard(self, samples: int) -> None:
         """A player reports how many samples of the present reply have been heard.
@@ -269,7 +269,7 @@ class Conversation:
         Without such reports, audio is taken to be heard as soon as it could be.
         """
         if self._mind is not None:
-            self._mind.heard(samples)
+            self._mind.giver.heard(samples)
 
     def __aiter__(self) -> Self:
         return self
@@ -329,7 +329,7 @@ class Conversation:
 
     @property
     def _replying(self) -> bool:
-        return self._mind is not None and self._mind.replying
+        return self._mind is not None and self._mind.giver.replying
 
     async def _hear(self, listen: Callable[[], Step]) -> None:
         """A step of the ear, and what comes of it. One that fails costs the open turn."""
@@ -354,10 +354,12 @@ class Conversation:
         """Pass on what the ear brought, in its order."""
         for signal in step.barged:
             if signal == "stop" and self._mind is not None:
-                self._mind.stop("barge_in")
+                self._mind.giver.stop("barge_in")
             elif self._mind is not None:
                 ducked = signal == "duck"
-                await self._outbox.put(ReplyDucked(self._mind.turn, self._ear.position, ducked))
+                await self._outbox.put(
+                    ReplyDucked(self._mind.giver.turn, self._ear.position, ducked)
+                )
         for event in step.events:
             self._turn = max(self._turn, event.turn)
             match event:
@@ -384,7 +386,7 @@ class Conversation:
         event = TurnEnded(turn, self._ear.position, text, "typed", replies)
         marks = self._marks_from_now()
         if self._mind is not None and replies:
-            self._mind.expect(turn)
+            self._mind.giver.expect(turn)
         self._turn = max(self._turn, turn)
         await self._outbox.put(event)
         if self._mind is None or not has_words(text):
@@ -403,7 +405,7 @@ class Conversation:
         if self._mind is None:
             raise StageError("there is no LLM in this conversation; load the engine with replies")
         turn = self._ear.count_turn()
-        self._mind.expect(turn)
+        self._mind.giver.expect(turn)
         return turn
 
     def _marks_from_now(self) -> TurnMarks:
@@ -430,7 +432,7 @@ class Conversation:
             said = False
         event = replace(event, replies=said and self._answering)
         if self._mind is not None and event.replies:
-            self._mind.expect(event.turn)
+            self._mind.giver.expect(event.turn)
         await self._outbox.put(event)
         if self._mind is None or not event.replies:
             await self._order(Keep(event.turn) if said else Dismiss(event.turn))
@@ -443,10 +445,10 @@ class Conversation:
 
     def _is_echo(self, transcript: str, turn: Turn) -> bool:
         """The turn is our own reply, come back through the microphone."""
-        if not self._live or self._mind is None or self._mind.last is None:
+        if not self._live or self._mind is None or self._mind.giver.last is None:
             return False
         began = self._arrivals.moment(turn.speech)
-        last = self._mind.last
+        last = self._mind.giver.last
         return began <= last.over + ECHO_S and echoes(transcript, last.text)
 
     async def _order(self, order: Order) -> None:

@@ -21,6 +21,7 @@ from textpro_stream.pipeline.conversation import Conversation
 from textpro_stream.pipeline.device import DeviceThread, Load
 from textpro_stream.pipeline.ear import Ear
 from textpro_stream.pipeline.failure import first
+from textpro_stream.pipeline.giving import Giver
 from textpro_stream.pipeline.health import Health
 from textpro_stream.pipeline.mind import Mind
 from textpro_stream.pipeline.outbox import Outbox
@@ -149,16 +150,24 @@ class Engine:
         )
         mind = None
         if (llm := self.llm) is not None:
-            mind = Mind(
-                lambda: llm.open(settings.llm, trace),
+            giver = Giver(
                 self.voice,
-                options=settings.llm,
                 device=self._device,
                 outbox=outbox,
                 health=self._health,
                 trace=trace,
                 clock=clock,
                 listened=live and settings.turn.barge_in,
+            )
+            mind = Mind(
+                lambda: llm.open(settings.llm, trace),
+                giver,
+                options=settings.llm,
+                device=self._device,
+                outbox=outbox,
+                health=self._health,
+                trace=trace,
+                clock=clock,
             )
         return Conversation(
             ear,

@@ -142,4 +142,3 @@ Order = (
     | Truncate
     | Rest
 )
-REPLIES = (Answer, Respond, Announce)  # those that bring a reply
