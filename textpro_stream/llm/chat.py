@@ -10,6 +10,7 @@ seconds of start-up.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from textpro_stream.llm.tools import declared, requested, written
 
 FRAMES = 64  # kept; a conversation uses two for each turn
 STAND_IN = "Xpart"  # begins what stands in for words
+STANDING_IN = re.compile(rf"{STAND_IN}\d+X")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,10 @@ class Chat:
             except jinja2.TemplateError as error:
                 why = f"fails: {error}"
                 continue
-            if _in_order(text, marks):
-                pieces = [self._ids(piece) for piece in _cut(text, marks)]
+            if STANDING_IN.findall(text) == marks:
+                cut = STANDING_IN.split(text)
+                known = {piece: self._ids(piece) for piece in set(cut)}  # most are alike
+                pieces = [known[piece] for piece in cut]
                 return Frame(tuple(pieces[:-1] if user else pieces), pieces[-1] if user else ())
         self._refuse(why)
 
@@ -326,21 +330,6 @@ class TextStream:
 def _stand_in(index: int) -> str:
     """A word that no template contains."""
     return f"{STAND_IN}{index}X"
-
-
-def _in_order(text: str, marks: Sequence[str]) -> bool:
-    """Whether each mark is there once, and in this order."""
-    places = [text.find(mark) for mark in marks]
-    return places == sorted(places) and all(text.count(mark) == 1 for mark in marks)
-
-
-def _cut(text: str, marks: Sequence[str]) -> list[str]:
-    """What stands before, between and after the marks."""
-    pieces = []
-    for mark in marks:
-        before, _, text = text.partition(mark)
-        pieces.append(before)
-    return [*pieces, text]
 
 
 def _json(path: Path) -> dict[str, Any]:
