@@ -171,9 +171,15 @@ class ScriptedDialogue:
     messages: tuple[Message, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     asides: list[ScriptedDialogue] = field(default_factory=list)
+    rows: int = 0  # in the cache
+
+    @property
+    def rows_cached(self) -> int:
+        return self.rows
 
     def begin(self) -> None:
         self.log.append("begin")
+        self.rows = 10 + len(self.messages)
         self.turn, self.drafted = "", None
 
     def configure(self, options: LlmOptions, tools: Sequence[Tool]) -> None:
@@ -205,6 +211,7 @@ class ScriptedDialogue:
 
     def free(self) -> None:
         self.log.append("free")
+        self.rows = 0
 
     def hear(self, spans: Sequence[TokenSpan]) -> None:
         self.log.append("hear" + "".join(s.text for s in spans))
@@ -222,6 +229,7 @@ class ScriptedDialogue:
         if self.fails_at_step == "draft":
             self.fails_at_step = ""
             raise ValueError("scripted draft failure")
+        self.rows = 20 + len(self.messages)
         drafted = self.turn + "".join(s.text for s in tail)
         if drafted != self.drafted:
             self.drafted = drafted

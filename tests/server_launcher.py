@@ -3,7 +3,8 @@
     python server_launcher.py '{"server": {"max_sessions": 2}, "pieces": 500}'
 
 Options: `server` as in `ServerOptions`; `pieces` of each reply, `piece_s` that each takes;
-`rate_hz` of the voice; `fails`: a model ("asr", "llm", "voice") that fails the first `times` times.
+`rate_hz` of the voice; `fails`: a model ("asr", "llm", "voice") that fails the first `times` times
+with a `failure` of `FAILURES`; `espeak`: the real voice, whose process may hang for as long.
 """
 
 from __future__ import annotations
@@ -22,25 +23,36 @@ from stand import Stand
 from textpro_stream.cli.quiet import quieten
 from textpro_stream.cli.serve import until_stopped
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.config import ServerOptions, Settings
+from textpro_stream.config import ServerOptions, Settings, SpeechOptions
 from textpro_stream.contracts import AudioChunk, SpokenChunk, Transcript
+from textpro_stream.errors import StageError
 from textpro_stream.pipeline.device import DeviceThread
+from textpro_stream.pipeline.health import Health
 from textpro_stream.server.app import Server
+from textpro_stream.speech import open_voice
 
 WORDS = [(" What", 0.8), (" time", 1.1), (" is it?", 1.4)]
 
 
+FAILURES: dict[str, Exception] = {
+    "bug": RuntimeError("scripted failure"),
+    "nan": StageError("the LLM gave no numbers"),
+    "memory": MemoryError("CUDA out of memory"),
+}
+
+
 @dataclass
 class Faults:
-    """Which model fails, and how often still."""
+    """Which model fails, how often still, and how."""
 
     model: str = ""
     left: int = 0
+    failure: str = "bug"
 
     def strike(self, model: str) -> None:
         if model == self.model and self.left > 0:
             self.left -= 1
-            raise RuntimeError(f"scripted {model} failure")
+            raise FAILURES[self.failure]
 
 
 class FaultyRecognizer(ScriptedRecognizer):
@@ -86,13 +98,22 @@ class ScriptedEngine:
     def __init__(self, order: dict[str, Any]) -> None:
         self.settings = Settings()
         self.llm = object()
-        self.healthy = True
-        self.faults: dict[str, int] = {}
-        self._faults = Faults(order.get("fails", ""), order.get("times", 1))
-        self.voice = FaultyVoice(rate_hz=order.get("rate_hz", 16_000), faults=self._faults)
+        self.health = Health()
+        self._faults = Faults(
+            order.get("fails", ""), order.get("times", 1), order.get("failure", "bug")
+        )
+        self.voice: Any = FaultyVoice(rate_hz=order.get("rate_hz", 16_000), faults=self._faults)
         self._device = DeviceThread("scripted device")
         self._pieces = order.get("pieces")
         self._piece_s = order.get("piece_s", 0.0)
+
+    @property
+    def healthy(self) -> bool:
+        return self.health.healthy
+
+    @property
+    def faults(self) -> dict[str, int]:
+        return dict(self.health.faults)
 
     def load_figures(self) -> Any:
         return self._device.load()
@@ -110,12 +131,17 @@ class ScriptedEngine:
             dialogue,
             self.voice,
             clock=MonotonicClock(),
+            health=self.health,
         ).open(live=live)
 
 
 async def main(order: dict[str, Any]) -> None:
     options = ServerOptions(**{"port": 0, **order.get("server", {})})
-    async with Server(ScriptedEngine(order), options) as server:
+    engine = ScriptedEngine(order)
+    if hangs_s := order.get("espeak"):
+        engine.voice = await open_voice(SpeechOptions())
+        engine.voice._hangs_s = hangs_s
+    async with Server(engine, options) as server:
         await until_stopped(server)
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ class Baseline:
     rss: int  # bytes
     tasks: int
     sessions: int
+    rows: int  # of the LLM's cache
 
 
 class ServerProcess:
@@ -83,6 +85,7 @@ class ServerProcess:
             rss=self._ps.memory_info().rss,
             tasks=int(figures["textpro_asyncio_tasks"]),
             sessions=int(sum(v for k, v in figures.items() if k.startswith("textpro_sessions{"))),
+            rows=int(figures["textpro_cache_rows"]),
         )
 
     async def settle(self) -> Baseline:
@@ -92,28 +95,46 @@ class ServerProcess:
         while True:
             await asyncio.sleep(0.1)
             now = await asyncio.to_thread(self.sample)
-            if (now.fds, now.tasks, now.sessions) == (before.fds, before.tasks, before.sessions):
+            if (now.fds, now.tasks, now.sessions, now.rows) == (
+                before.fds,
+                before.tasks,
+                before.sessions,
+                0,
+            ):
                 return now
             before = now
 
     async def returns_to(self, baseline: Baseline, within_s: float = BACK_S) -> None:
         """All as it was, soon, and a fresh client gets its full turn."""
+        await self.is_back_at(baseline, within_s)
+        await good_turn(self.url)
+
+    async def is_back_at(self, baseline: Baseline, within_s: float = BACK_S) -> None:
+        """All as it was, soon."""
         ends = time.monotonic() + within_s
         while difference := self._difference(await asyncio.to_thread(self.sample), baseline):
             assert time.monotonic() < ends, difference
             await asyncio.sleep(0.05)
-        await good_turn(self.url)
 
     @staticmethod
     def _difference(now: Baseline, then: Baseline) -> str:
         wrong = [
             f"{name}: {getattr(now, name)} instead of {getattr(then, name)}"
-            for name in ("fds", "threads", "children", "tasks", "sessions")
+            for name in ("fds", "threads", "children", "tasks", "sessions", "rows")
             if getattr(now, name) > getattr(then, name)
         ]
         if now.rss > 1.05 * then.rss:
             wrong.append(f"memory: {now.rss >> 20} MiB instead of {then.rss >> 20}")
         return "; ".join(wrong)
+
+    def ready(self) -> bool:
+        address = f"http://127.0.0.1:{self.port}/readyz"
+        try:
+            urllib.request.urlopen(address).close()
+        except urllib.error.HTTPError as refusal:
+            refusal.close()
+            return False
+        return True
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

@@ -118,6 +118,9 @@ class ServerOptions:
     max_sessions_per_ip: int = 0  # 0 = all of them: behind a proxy everybody has one address
     idle_s: float = 600.0  # without a message from the client
     session_s: float = 3600.0
+    # Without anything said; then the LLM's memory of the talk goes back to being text, and is read
+    # again (while somebody speaks) once there is need of it. Longer than most pauses of a talk.
+    rest_s: float = 60.0
     message_bytes: int = 1_048_576
     audio_speed: float = 4.0  # live audio may come this much faster than real time ...
     audio_burst_s: float = 10.0  # ... after so many seconds at any speed

@@ -135,7 +135,8 @@ async def test_not_ready_while_full_or_stopping() -> None:
 async def test_a_sick_engine_is_not_ready() -> None:
     engine = ScriptedEngine({})
     async with Server(engine, ServerOptions(port=0)) as server:
-        engine.healthy, engine.faults = False, {"llm": 3}
+        for _ in range(3):
+            engine.health.failed("llm")
         status, _, body = await ask(server, "GET /readyz HTTP/1.1", **host(server))
         assert (status, body) == (503, "a model fails\n")
         metrics = await ask(server, "GET /metrics HTTP/1.1", **host(server))

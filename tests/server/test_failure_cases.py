@@ -119,26 +119,37 @@ async def test_vanishing_in_a_long_reply_stops_its_models() -> None:
 # 2
 
 
+async def stall(server: ServerProcess) -> tuple[int, str]:
+    """Have a reply told to somebody who does not read, and one to somebody who does."""
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.connect(("127.0.0.1", server.port))
+    slow.setblocking(False)
+    hangups = 'textpro_hangups_total{closing="1008"}'
+    before = server.metrics().get(hangups, 0)
+    async with raw(server.url, sock=slow, max_queue=1, close_timeout=1) as stalled:
+        await stalled.send(json.dumps({"type": "start", "live": False}))
+        await stalled.send(json.dumps({"type": "say", "text": "hello"}))
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        async with connect(server.url) as session:
+            await session.say("hello")
+            await until(session, "speech.audio")
+        assert time.monotonic() - began < 1.0
+        await asyncio.sleep(2.5)
+        assert server.metrics()[hangups] == before + 1
+        _, code, reason = await messages_until_closed(stalled)
+    return code, reason
+
+
 async def test_a_stalled_reader_is_closed_and_delays_nobody() -> None:
     loud = {"rate_hz": 192_000, "server": {"outgoing_s": 1.0}}
     with serving(pieces=400, **loud) as server:
-        slow = socket.socket()
-        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.connect(("127.0.0.1", server.port))
-        slow.setblocking(False)
-        async with raw(server.url, sock=slow, max_queue=1, close_timeout=1) as stalled:
-            await stalled.send(json.dumps({"type": "start", "live": False}))
-            await stalled.send(json.dumps({"type": "say", "text": "hello"}))
-            await asyncio.sleep(0.3)
-            began = time.monotonic()
-            async with connect(server.url) as session:
-                await session.say("hello")
-                await until(session, "speech.audio")
-            assert time.monotonic() - began < 1.0
-            await asyncio.sleep(2.5)
-            assert server.metrics()['textpro_hangups_total{closing="1008"}'] == 1
-            _, code, reason = await messages_until_closed(stalled)
-        assert (code, reason) == (1008, "slow reader")
+        assert await stall(server) == (1008, "slow reader")
+        await asyncio.sleep(0.5)
+        baseline = await asyncio.to_thread(server.sample)
+        assert await stall(server) == (1008, "slow reader")
+        await server.is_back_at(baseline)
 
 
 # 3
@@ -198,6 +209,7 @@ async def test_broken_base64_appends_nothing_and_the_connection_lives(
 async def test_a_wrong_format_is_refused_and_the_session_is_as_before(
     server: ServerProcess,
 ) -> None:
+    baseline = await server.settle()
     async with raw(server.realtime_url) as opened:
         before = (await next_of(opened, "session.created"))["session"]["audio"]
         for wrong in ({"type": "audio/pcm", "rate": 16_000}, {"type": "audio/opus"}):
@@ -209,6 +221,7 @@ async def test_a_wrong_format_is_refused_and_the_session_is_as_before(
         await ask(opened, "session.update", session={"type": "realtime"})
         after = (await next_of(opened, "session.updated"))["session"]["audio"]
         assert after == before
+    await server.returns_to(baseline)
 
 
 # 6
@@ -300,6 +313,7 @@ async def test_an_idle_client_is_told_and_let_go() -> None:
 
 async def test_a_session_has_an_end() -> None:
     with serving(server={"session_s": 1.0}) as server:
+        baseline = await asyncio.to_thread(server.sample)
         async with raw(server.url) as opened:
             with contextlib.suppress(ConnectionClosed):
                 while True:
@@ -308,6 +322,8 @@ async def test_a_session_has_an_end() -> None:
             seen, code, _ = await messages_until_closed(opened)
         assert errors(seen) == ["session_expired"]
         assert code == 1000
+        after = await asyncio.to_thread(server.sample)
+        assert (after.sessions, after.rows) == (baseline.sessions, 0)
 
 
 # 9
@@ -428,7 +444,8 @@ async def test_nothing_but_errors_closes_with_1008(server: ServerProcess) -> Non
 
 @pytest.mark.parametrize("moment", [None, "reply.started", "speech.audio", "reply.done"])
 async def test_stopping_at_any_moment_ends_a_reply_once(moment: str | None) -> None:
-    with serving(pieces=10, piece_s=0.01) as server:
+    with serving(piece_s=0.01) as server:
+        baseline = await server.settle()
         async with connect(server.url) as session:
             await session.say("hello")
             if moment:
@@ -444,10 +461,12 @@ async def test_stopping_at_any_moment_ends_a_reply_once(moment: str | None) -> N
         assert len(done) == len(set(done))
         assert set(started) <= set(done)
         assert seen[-1]["type"] == "source.done"
+        await server.returns_to(baseline)
 
 
 async def test_two_questions_at_once_never_mix_their_replies() -> None:
-    with serving(pieces=10, piece_s=0.01) as server:
+    with serving(piece_s=0.01) as server:
+        baseline = await server.settle()
         async with connect(server.url) as session:
             await session.say("one")
             await session.say("two")
@@ -457,10 +476,12 @@ async def test_two_questions_at_once_never_mix_their_replies() -> None:
         assert turns == sorted(turns)
         ended = {m["turn"]: m["reason"] for m in seen if m["type"] == "reply.done"}
         assert ended[2] == "stop"
+        await server.returns_to(baseline)
 
 
 async def test_cancel_and_create_in_one_breath() -> None:
-    with serving(pieces=10, piece_s=0.01) as server:
+    with serving(piece_s=0.01) as server:
+        baseline = await server.settle()
         async with raw(server.realtime_url) as opened:
             text = {"output_modalities": ["text"]}
             await ask(opened, "response.cancel")
@@ -477,6 +498,7 @@ async def test_cancel_and_create_in_one_breath() -> None:
         assert [r["status"] for r in done] == ["cancelled", "completed"]
         created = [e["response"]["id"] for e in seen if e["type"] == "response.created"]
         assert created == [r["id"] for r in done]
+        await server.returns_to(baseline)
 
 
 # 14
@@ -554,7 +576,9 @@ async def test_a_model_that_fails_costs_one_turn(model: str) -> None:
             await session.say("and now?")
             again = await until(session, "reply.done", turn=2)
             assert again[-1]["text"] == REPLY
-        await good_turn(server.url)
+        baseline = await server.settle()
+        assert (baseline.sessions, baseline.rows) == (0, 0)
+        await server.returns_to(baseline)
 
 
 async def test_a_failure_is_its_own_sessions_alone() -> None:

@@ -49,6 +49,7 @@ BOUNDS: dict[str, tuple[float, float]] = {  # least and greatest value that make
     "server.max_sessions": (1, 10_000),
     "server.max_sessions_per_ip": (0, 10_000),
     "server.idle_s": (1, 1_000_000),
+    "server.rest_s": (0.1, 1_000_000),
     "server.session_s": (1, 1_000_000),
     "server.message_bytes": (1024, 2**30),
     "server.audio_speed": (1, 1000),

@@ -189,6 +189,11 @@ class Dialogue:
         self._kv, self._cache = None, []
 
     @property
+    def rows_cached(self) -> int:
+        """Rows that the cache holds now; none after `free`."""
+        return len(self._cache)
+
+    @property
     def length(self) -> int:
         """Rows that the cache holds, or will once it is needed."""
         return len(self._rows)

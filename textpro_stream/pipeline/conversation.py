@@ -124,6 +124,11 @@ class Conversation:
         """Samples heard so far."""
         return self._ear.position
 
+    @property
+    def rows(self) -> int:
+        """Rows of the LLM's cache that this conversation takes up now."""
+        return self._mind.rows if self._mind is not None else 0
+
     async def __aenter__(self) -> Self:
         self._cpu = self._clock.cpu()
         self._task = asyncio.create_task(self._converse(), name="conversation")

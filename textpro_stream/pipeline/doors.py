@@ -122,6 +122,11 @@ class Dialoguing(Replying, Protocol):
         """Reply tokens decoded so far, discarded drafts included."""
         ...
 
+    @property
+    def rows_cached(self) -> int:
+        """Rows that the cache holds now."""
+        ...
+
     def begin(self) -> None:
         """Forget the open turn; first of all, prefill what stands before the first words."""
         ...

@@ -86,6 +86,7 @@ class Mind:
         self._options, self._tools = options, tuple[Tool, ...]()
         self.giver = giver
         self._dialogue: Dialoguing
+        self._opened = False
         self._orders: asyncio.Queue[Order | None] = asyncio.Queue(MAX_ORDERS)
         self._spans: list[TokenSpan] = []  # of the open turn, remembered
         self._said = ""  # in the open turn, typed words included
@@ -93,6 +94,11 @@ class Mind:
         self._unheard: list[TokenSpan] = []  # committed, but not a word yet
         self._before = 0  # tokens decoded before this draft
         self._marks: TurnMarks | None = None  # of the draft
+
+    @property
+    def rows(self) -> int:
+        """Rows of the LLM's cache that this conversation takes up now."""
+        return self._dialogue.rows_cached if self._opened else 0
 
     async def order(self, order: Order) -> None:
         """What to do next. Orders are obeyed one after another."""
@@ -116,6 +122,7 @@ class Mind:
             StageError: the LLM cannot be opened.
         """
         self._dialogue = await self._prefill(self._open_dialogue)
+        self._opened = True
         try:
             await self._prefill(self._dialogue.begin)
             while (order := await self._orders.get()) is not None:
@@ -172,7 +179,8 @@ class Mind:
                 step = partial(self._dialogue.truncate, message_id, characters)
                 await self._change(step, order.turn)
             case Rest():
-                await self._prefill(self._dialogue.free)
+                if self.giver.gated is None:  # else somebody has just spoken
+                    await self._free()
             case _:
                 assert_never(order)
 

@@ -16,10 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from textpro_stream.clock import Clock
-from textpro_stream.errors import TextproError
 from textpro_stream.events import Event, Failed, ReplyAudio, ReplyStarted, ReplyText
 from textpro_stream.pipeline.device import DeviceThread, Priority
 from textpro_stream.pipeline.doors import Replying, Speaking
+from textpro_stream.pipeline.failure import cause
 from textpro_stream.pipeline.health import Health
 from textpro_stream.pipeline.latency import TurnMarks
 from textpro_stream.pipeline.playback import Playback
@@ -167,11 +167,11 @@ class Reply:
                         await self._emit(ReplyAudio(self.turn, 0, chunk))
                         await self._pace()
                 self._health.worked("voice")
-            except TextproError as error:
+            except Exception as error:  # whatever it is, the words are still to be read
                 hoarse = True
                 self._health.failed("voice")
                 log.warning("turn %d goes on without a voice", self.turn)
-                await self._emit(Failed(self.turn, 0, error.code, str(error)))
+                await self._emit(Failed(self.turn, 0, "voice", str(cause(error))))
 
     async def _pace(self) -> None:
         """Wait until what was given out has nearly been heard."""

@@ -34,6 +34,7 @@ from textpro_stream.server import lean
 from textpro_stream.server.door import Door, House
 from textpro_stream.server.http import Answers, page_folder
 from textpro_stream.server.hub import Hub
+from textpro_stream.server.lag import watch_lag
 from textpro_stream.server.limits import (
     DONE,
     FAILED,
@@ -145,6 +146,7 @@ class Server:
         )
         self._doors: dict[str, tuple[Door, Route]] = {}
         self._listener: Listener | None = None
+        self._lag: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
@@ -203,6 +205,8 @@ class Server:
             max_size=options.message_bytes,
             logger=wire_log,
         )
+        observe = self.metrics.loop_lag.observe
+        self._lag = asyncio.create_task(watch_lag(observe), name="lag")
         return self
 
     async def __aexit__(
@@ -211,6 +215,8 @@ class Server:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        if self._lag is not None:
+            self._lag.cancel()
         await self.drain()
 
     async def warm_up(self) -> None:

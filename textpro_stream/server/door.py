@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from textpro_stream.clock import Clock, MonotonicClock
 from textpro_stream.config import ServerOptions
 from textpro_stream.contracts import AudioChunk, SpokenChunk, seconds
+from textpro_stream.errors import StageError
 from textpro_stream.events import Event
 from textpro_stream.server.hub import Hub, Talk
 from textpro_stream.server.limits import DONE, POLICY, Bucket, Errors, Hangup
@@ -77,6 +78,7 @@ class Door:
         self._audio = Bucket(options.audio_speed, options.audio_burst_s, now)
         per_s = options.events_per_s
         self._events = Bucket(per_s, EVENT_BURST_S * per_s, now)
+        self._quiet_from = now  # nothing has been said since
         self._hangup: asyncio.Future[Hangup] = asyncio.get_running_loop().create_future()
 
     @property
@@ -130,14 +132,34 @@ class Door:
 
     def publish(self, event: Event) -> None:
         """The client is being told this: for the hub's watchers and the metrics. Never waits."""
+        self._quiet_from = self.clock.now()
         self.metrics.observe(event)
         self.hub.publish(self.session_id, event)
 
     @contextmanager
     def joined(self, talk: Talk) -> Iterator[None]:
-        """The conversation is one of the hub's for as long as the block lasts."""
-        with self.hub.session(self.session_id, talk):
-            yield
+        """The conversation is one of the hub's for as long as the block lasts, and may rest."""
+        self.metrics.talks.add(talk)
+        resting = asyncio.create_task(self._rest(talk), name="rest")
+        try:
+            with self.hub.session(self.session_id, talk):
+                yield
+        finally:
+            resting.cancel()
+
+    async def _rest(self, talk: Talk) -> None:
+        """Have the talk give its cache back whenever nothing was said for a while."""
+        rested = -1.0
+        with suppress(StageError):  # it has ended
+            while True:
+                quiet_s = self.clock.now() - self._quiet_from
+                if quiet_s < self.options.rest_s:
+                    await asyncio.sleep(self.options.rest_s - quiet_s)
+                    continue
+                if rested != self._quiet_from and not self.hub.replying(self.session_id):
+                    rested = self._quiet_from
+                    await talk.rest()
+                await asyncio.sleep(self.options.rest_s)
 
     def hang_up(self, hangup: Hangup) -> None:
         """End the session from outside the route."""

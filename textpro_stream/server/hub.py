@@ -33,7 +33,12 @@ Watcher = Callable[[str, Event], None]
 
 
 class Talk(Protocol):
-    """What the hub needs of a conversation."""
+    """What the hub needs of a conversation, and what beside it counts them."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the LLM's cache that it takes up now."""
+        ...
 
     async def announce(self, text: str) -> int:
         """Say this aloud."""
@@ -41,6 +46,10 @@ class Talk(Protocol):
 
     async def stop(self, reason: str = "cancelled") -> None:
         """Stop the reply that is being given."""
+        ...
+
+    async def rest(self) -> None:
+        """Nobody speaks: give the memory of the LLM's cache back until it is needed again."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,6 +26,7 @@ from textpro_stream.events import (
 
 if TYPE_CHECKING:
     from textpro_stream.pipeline import Engine
+    from textpro_stream.server.hub import Talk
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LATENCIES = (  # of TurnLatency; docs/latency.md defines them
@@ -37,6 +39,7 @@ LATENCIES = (  # of TurnLatency; docs/latency.md defines them
 )
 # Seconds. Figures below zero are real: work that was done before the endpoint.
 EDGES = (-1.0, -0.5, -0.2, -0.1, 0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+LAGS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)  # seconds
 CLIENT_MARKS = ("false_cutoff", "first_audio_played")  # others are counted as "other"
 
 
@@ -106,6 +109,17 @@ class Metrics:
             "The longest that a step waited since this was last asked.",
             registry=registry,
         )
+        self.cache_rows = Gauge(
+            "textpro_cache_rows", "Rows of the LLM's cache in use.", registry=registry
+        )
+        self.loop_lag = Histogram(
+            "textpro_loop_lag_seconds",
+            "How late the event loop woke.",
+            buckets=LAGS,
+            registry=registry,
+        )
+        # Also those that have ended, until nothing holds them: a leak would show.
+        self.talks: WeakSet[Talk] = WeakSet()
         self.tasks = Gauge("textpro_asyncio_tasks", "Tasks of the event loop.", registry=registry)
         self.ready = Gauge("textpro_ready", "1 while /readyz says so.", registry=registry)
 
@@ -141,6 +155,7 @@ class Metrics:
         """Everything in Prometheus' text format."""
         self.ready.set(ready)
         self.tasks.set(len(asyncio.all_tasks()))
+        self.cache_rows.set(sum(talk.rows for talk in self.talks))
         load = engine.load_figures()
         self.steps.set(load.waiting)
         self.worst_wait.set(load.worst_wait_s)

@@ -422,6 +422,21 @@ def test_events_that_come_before_the_turn_is_known_find_their_response(desk: Des
     assert desk.take(desk.core.bound(desk.ordered(Respond)[0].response_id, 1)) == []
 
 
+def test_a_turn_that_is_answered_before_what_was_asked_for_takes_its_place(desk: Desk) -> None:
+    desk.hear(SpeechStarted(1, 1600, 1000))
+    desk.respond(2)
+    sent = desk.turn(1) + desk.reply(1)
+    cancelled = done_of(sent)
+    assert (cancelled["id"], cancelled["status"]) == ("resp_000001", "cancelled")
+    assert cancelled["status_details"]["reason"] == "turn_detected"
+    assert done_of(desk.given(1))["id"] == "resp_000002"
+    desk.over(1)
+    before = len(desk.ordered(Stop))
+    assert desk.reply(2) == []
+    assert len(desk.ordered(Stop)) == before + 1
+    desk.strict.settled()
+
+
 def test_a_second_response_is_refused_and_the_first_goes_on(desk: Desk) -> None:
     desk.turn(1)
     error = error_of(desk.send("response.create"))

@@ -205,8 +205,10 @@ class Replies:
     def _of(self, turn: int) -> Response:
         """The response of a turn; what nobody here asked for (an announcement) gets one."""
         while turn not in self._by_turn and any(due == turn for due, _ in self._due):
-            if self.active is not None:  # it has ended without saying so
+            if self.active is not None and self.active.begun:  # it has ended without saying so
                 self._end(self.active, "completed")
+            elif self.active is not None:  # asked for, but somebody spoke and is answered first
+                self._end(self.active, "cancelled", "turn_detected")
             self._open_due()
         if turn in self._by_turn:
             return self._by_turn[turn]
