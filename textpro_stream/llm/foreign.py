@@ -77,7 +77,7 @@ class ForeignSession:
         self.capacity = capacity
         self._model = model
         self._cache = DynamicCache()  # without a config: full layers, which can be cropped
-        self._rows: list[Tensor] = []  # (d_model,) each, to look at earlier logits again
+        self._rows: list[Tensor] = []  # (d_model,) each: the last is run again after a crop
         self._last: Tensor | None = None  # logits after the last row, where known
 
     @property
@@ -110,18 +110,11 @@ class ForeignSession:
         """Append one token's row."""
         self.prefill(self._model.embed([token]))
 
+    @torch.inference_mode()
     def logits(self) -> Tensor:
         """Next-token logits after the last row, float32, shape (n_vocabulary,)."""
-        return self.logits_at(self.length)
-
-    @torch.inference_mode()
-    def logits_at(self, length: int) -> Tensor:
-        """What `logits` would give after `crop(length)`; computed again if not the last row's."""
-        assert 0 < length <= self.length, f"no row {length} of {self.length}"
-        if length == self.length and self._last is not None:
-            return self._last
-        again = torch.stack(self._rows[length - 1 :])
-        self._cache.crop(length - 1 - self.length)
-        logits = self._model.forward(again, self._cache).float()
-        self._last = logits[-1]
-        return logits[0]
+        assert self._rows, "no row has been prefilled"
+        if self._last is None:  # cropped since
+            self._cache.crop(-1)
+            self._last = self._model.forward(self._rows[-1][None], self._cache)[-1].float()
+        return self._last

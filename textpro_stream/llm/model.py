@@ -34,14 +34,6 @@ log = logging.getLogger(__name__)
 RANDOM_PROJECTOR = "random"  # `[llm] projector`: untrained; its replies mean nothing
 
 
-class LookbackSession(Session, Protocol):
-    """A session that can also look at logits before its last row."""
-
-    def logits_at(self, length: int, /) -> Tensor:
-        """What `logits` would give after `crop(length)`."""
-        ...
-
-
 class Backbone(Protocol):
     """Weights that open sessions."""
 
@@ -64,7 +56,7 @@ class Backbone(Protocol):
         """Rows (n, d_model) of token ids."""
         ...
 
-    def open(self, capacity: int, /) -> LookbackSession:
+    def open(self, capacity: int, /) -> Session:
         """A fresh cache for one conversation."""
         ...
 

@@ -69,13 +69,8 @@ class KvSession:
     @torch.inference_mode()
     def logits(self) -> Tensor:
         """Next-token logits after the last row, float32, shape (n_vocabulary,)."""
-        return self.logits_at(self._length)
-
-    @torch.inference_mode()
-    def logits_at(self, length: int) -> Tensor:
-        """What `logits` would give after `crop(length)`, without cropping."""
-        assert 0 < length <= self._length, f"no row {length} of {self._length}"
-        return self._weights.vocabulary(self._hidden[length - 1 : length])[0]
+        assert self._length, "no row has been prefilled"
+        return self._weights.vocabulary(self._hidden[self._length - 1 : self._length])[0]
 
     def _forward(self, x: Tensor) -> None:
         """Run x (n, d_model) through the layers, writing behind the rows held."""
