@@ -437,6 +437,36 @@ def test_a_turn_that_is_answered_before_what_was_asked_for_takes_its_place(desk:
     desk.strict.settled()
 
 
+def test_a_turn_stopped_before_its_response_was_created_leaves_room_for_the_next(
+    desk: Desk,
+) -> None:
+    desk.hear(SpeechStarted(1, 1600, 1000))
+    desk.respond(2)
+    desk.turn(1)  # waits: a response is active
+    desk.over(1, "barge_in")
+    assert done_of(desk.over(2, "barge_in"))["status"] == "cancelled"
+    desk.strict.settled()
+    desk.respond(3)
+    assert done_of(desk.reply(3) + desk.given(3))["status"] == "completed"
+
+
+def test_what_could_not_be_remembered_is_told(desk: Desk) -> None:
+    error = error_of(desk.hear(Failed(0, 0, "config", "the instructions are too long")))
+    assert (error["type"], error["code"]) == ("server_error", "config")
+    error = error_of(desk.hear(Failed(0, 0, "stage", "there is no message 'a7'")))
+    assert error["code"] == "stage"
+
+
+def test_a_change_to_what_was_never_remembered_is_no_news(desk: Desk) -> None:
+    desk.turn(1)
+    desk.reply(1)
+    desk.given(1)
+    desk.send("conversation.item.truncate", item_id="item_a1", content_index=0, audio_end_ms=0)
+    assert desk.hear(Failed(1, 0, "stage", "there is no message 'a1'")) == []
+    desk.send("conversation.item.delete", item_id="item_u1")
+    assert desk.hear(Failed(1, 0, "stage", "there is no message 'u1'")) == []
+
+
 def test_a_second_response_is_refused_and_the_first_goes_on(desk: Desk) -> None:
     desk.turn(1)
     error = error_of(desk.send("response.create"))

@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 MIN_COMMIT_MS = 100
 MAX_WAITING = 256  # events behind a commit
 MAX_METADATA_KEY = 64  # characters
+MAX_CHANGED = 64  # messages cut or deleted; that one was unknown is told soon or never
+MODELS = ("asr", "llm", "voice")  # codes of failures that cost a turn or a reply
 # What a commit has to come before: it makes an item, and these read or change the items.
 BEHIND_COMMITS = {
     "conversation.item.create",
@@ -93,6 +95,7 @@ class Core:
         self._pressed = False  # a turn that the client will commit has begun
         self._commits_due = 0
         self._behind: deque[Json] = deque()
+        self._changed: deque[str] = deque(maxlen=MAX_CHANGED)  # ids in the model's memory
         self._wall_s = 0.0
 
     def start(self) -> Output:
@@ -223,6 +226,7 @@ class Core:
         item = self._settled(fields)
         self._state.items.remove(item)
         if item.memory is not None:
+            self._changed.append(item.memory)
             self._state.order(Remove(item.memory))
         self._state.send({"type": "conversation.item.deleted", "item_id": item.id})
 
@@ -238,6 +242,7 @@ class Core:
         heard = spoken.heard_by(end_ms)
         item.value["content"][0]["transcript"] = heard
         if item.memory is not None:
+            self._changed.append(item.memory)
             self._state.order(Truncate(item.memory, len(heard)))
         self._state.send(
             {
@@ -359,8 +364,7 @@ class Core:
             case TurnLatency(turn=turn):
                 replies.forget(turn)
             case Failed():
-                log.info("turn %d: %s: %s", event.turn, event.code, event.message)
-                replies.fail(event)
+                self._fail(event)
             case Finished():
                 failures = [failure.message for failure in replies.failures.values()]
                 state.out.over = failures[-1] if failures else "the conversation ended"
@@ -368,6 +372,16 @@ class Core:
             case _:
                 pass
         return state.take()
+
+    def _fail(self, event: Failed) -> None:
+        log.info("turn %d: %s: %s", event.turn, event.code, event.message)
+        self._replies.fail(event)
+        if event.code in MODELS:
+            return  # told by the response or the item that it befell
+        if any(repr(memory) in event.message for memory in self._changed):
+            return  # the model remembered nothing of it, as of a reply that nobody heard
+        refused = Refused(event.code, event.message)
+        self._state.send(outgoing.error(refused, None, "server_error"))
 
     def wanted(self, response_id: str) -> bool:
         """A reply that was ordered is still to be made."""

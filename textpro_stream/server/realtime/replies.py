@@ -162,6 +162,8 @@ class Replies:
         response = self._by_turn.get(event.turn)
         if response is None and event.reason == "failed":  # before anything of it came
             response = self._of(event.turn)
+        elif response is None:  # stopped while it waited for another one
+            self._due = deque(due for due in self._due if due[0] != event.turn)
         if self._playing == event.turn:
             self._playing = None
         if response is not None and response.live:
