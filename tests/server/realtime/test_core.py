@@ -467,6 +467,17 @@ def test_a_change_to_what_was_never_remembered_is_no_news(desk: Desk) -> None:
     assert desk.hear(Failed(1, 0, "stage", "there is no message 'u1'")) == []
 
 
+def test_audio_after_detection_was_on_in_between_is_of_a_turn_again(manual: Desk) -> None:
+    manual.append()
+    assert len(manual.ordered(Press)) == 1
+    manual.update(audio={"input": {"turn_detection": {"type": "server_vad"}}})
+    manual.append()
+    assert len(manual.ordered(Press)) == 1
+    manual.update(**MANUAL)
+    manual.append()
+    assert len(manual.ordered(Press)) == 2
+
+
 def test_a_second_response_is_refused_and_the_first_goes_on(desk: Desk) -> None:
     desk.turn(1)
     error = error_of(desk.send("response.create"))

@@ -158,6 +158,8 @@ class Core:
             spoke=self._state.spoke,
         )
         self._state.session = session
+        if self._state.detection is not None:
+            self._pressed = False  # turns end by themselves now
         if self._decoder.kind != self._state.input_kind:
             self._decoder = Decoder(self._state.input_kind)
         self._state.send({"type": "session.updated", "session": deepcopy(session)})
