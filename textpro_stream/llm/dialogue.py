@@ -247,7 +247,9 @@ class Dialogue:
         self._spans += spans
         drafted = self._text
         rows = self._user_rows((), whole=False)
-        if self._draft is None or self._draft[: len(rows)] != rows:
+        # Rows may be held back until the turn is whole: only the text has all that was said.
+        stands = self._draft is not None and self._draft[: len(rows)] == rows
+        if not stands or not drafted.startswith(self._text):
             self._forget_reply()
             self._frame_for(user=True)
             self._follow(rows)
