@@ -188,6 +188,17 @@ class TestStopping:
         ]
         assert {e.turn for e in of(events, ReplyStarted, ReplyText, ReplyGiven)} == {second}
 
+    async def test_one_of_several_replies_can_be_stopped(self, stand: Stand) -> None:
+        async with stand.open() as talk:
+            turns = [await talk.respond() for _ in range(3)]
+            await talk.stop(turn=turns[1])
+            events = await rest(talk)
+        assert [(e.turn, e.reason) for e in of(events, ReplyEnded)] == [
+            (turns[0], "stop"),
+            (turns[1], "cancelled"),
+            (turns[2], "stop"),
+        ]
+
     async def test_speech_that_may_not_interrupt_does_not(self, stand: Stand) -> None:
         over = np.concatenate([QUESTION, sound(("voice", 1.0), ("silence", 1.5))])
         stand.dialogue.pieces = [" word" for _ in range(200)]

@@ -263,10 +263,10 @@ class Conversation:
         """Nobody speaks: give the memory of the LLM's cache back until it is needed again."""
         await self._put(lambda: self._order(Rest(self._turn)))
 
-    async def stop(self, reason: str = "cancelled") -> None:
-        """Stop the reply that is being given, and those that were asked for."""
+    async def stop(self, reason: str = "cancelled", *, turn: int | None = None) -> None:
+        """Stop the reply being given and those that were asked for, or the one to `turn`."""
         if self._mind is not None:
-            self._mind.giver.stop(reason)
+            self._mind.giver.stop(reason, turn)
 
     def heard(self, samples: int) -> None:
         """A player reports how many samples of the present reply have been heard.

@@ -136,12 +136,13 @@ class Giver:
         if self._reply is not None:
             self._reply.playback.report(samples)
 
-    def stop(self, reason: str) -> None:
-        """End the reply that is being given, and those that are yet to come."""
-        if self.replying:
+    def stop(self, reason: str, turn: int | None = None) -> None:
+        """End the reply that is being given, and those that are yet to come; or one of them."""
+        if self.replying and turn in (None, self.turn):
             self._stop.set_result(reason)
-        for turn in self._expected:
-            self._expected[turn] = reason
+        for expected in self._expected:
+            if turn in (None, expected):
+                self._expected[expected] = reason
 
     def end(self) -> None:
         """Nobody can interrupt any more, so no reply waits to be heard."""

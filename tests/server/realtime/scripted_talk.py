@@ -224,7 +224,7 @@ class ScriptedTalk:
         await asyncio.sleep(script.plays_s)
         self._say(ReplyEnded(turn, self.position, text, "stop"), TurnLatency(turn, self.position))
 
-    async def stop(self, reason: str = "cancelled") -> None:
+    async def stop(self, reason: str = "cancelled", *, turn: int | None = None) -> None:
         self._stop(reason)
 
     def _stop(self, reason: str) -> None:

@@ -76,7 +76,9 @@ class Respond:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Stop the reply that is being given."""
+    """Stop the reply to a turn, or let it not begin."""
+
+    turn: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,9 @@ class Replies:
         if response is None:
             raise Refused("response_cancel_not_active", "no such response is being made")
         self._end(response, "cancelled", "client_cancelled")
-        if response.begun or live == [response]:  # else another one would be stopped
-            self._state.order(Stop())
+        turn = next((t for t, bound in self._by_turn.items() if bound is response), None)
+        if turn is not None:  # else it is stopped once it is known by which turn it goes
+            self._state.order(Stop(turn))
         self._state.order(Drop(response.id))
         self._open_due()
 
@@ -109,7 +110,7 @@ class Replies:
             self._unbound.remove(response)
             self._bind(response, turn)
             if not response.live:
-                self._state.order(Stop())
+                self._state.order(Stop(turn))
 
     def not_made(self, response_id: str, message: str) -> None:
         """A reply that was ordered cannot be made."""
@@ -134,7 +135,7 @@ class Replies:
         first, response.begun = not response.begun, True
         if not response.live:
             if first:  # it was cancelled before there was anything to stop
-                self._state.order(Stop())
+                self._state.order(Stop(event.turn))
             return
         match event:
             case ReplyText(text=text):

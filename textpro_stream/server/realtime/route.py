@@ -107,17 +107,17 @@ class _Session:
         for event in out.events:
             sound = event["type"] == "response.output_audio.delta"
             sender.send(to_text(event), reply=event["response_id"] if sound else None)
-        stop = False
+        stopped: list[int] = []
         for order in out.orders:
             match order:
-                case Stop():
-                    stop = True
+                case Stop(turn=turn):
+                    stopped.append(turn)
                 case Drop(response_id=response_id):
                     sender.drop(response_id)
                 case _:
                     self._put(order)
-        if stop:
-            await self._talk.stop("cancelled")
+        for turn in stopped:
+            await self._talk.stop("cancelled", turn=turn)
         if out.over is not None:
             raise Hangup("server_error", out.over, FAILED)
 
