@@ -28,6 +28,11 @@ STRICT = (
     "[{{ m['role'] }}]{{ m['content'] }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 TOOLS = (
     "{% if tools %}[tools]{{ tools | tojson }}<|im_end|>{% endif %}"
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}"
@@ -425,6 +430,118 @@ def test_a_full_context_forgets_whole_turns(told_by: With) -> None:
     first = int(ids[0][1:])
     assert 0 < first < 7
     assert ids == [f"{role}{n}" for n in range(first, 8) for role in "ua"]
+
+
+def test_a_memory_that_is_being_answered_is_not_forgotten_by_asking_again(told_by: With) -> None:
+    full = 0
+    for length in range(90, 118):
+        dialogue = told_by(context=160, max_tokens=8).open()
+        dialogue.add(Message("a", "assistant", " ten" * (length // 2)))
+        try:
+            dialogue.add(Message("m", "user", " ten" * (length - length // 2)))
+        except StageError:
+            break
+        if len(dialogue.messages) < 2:
+            break
+        full = length
+        dialogue.draft()
+        begun = next(dialogue.reply())
+        read = told(dialogue)
+        dialogue.draft()
+        assert len(dialogue.messages) == 2
+        assert told(dialogue) == read
+        assert next(dialogue.reply()) == begun
+    assert full  # the last of them left no row unused
+
+
+def test_words_that_push_out_what_was_being_answered_begin_a_turn(told_by: With) -> None:
+    model = told_by(NO_SYSTEM, context=160, max_tokens=8)
+    dialogue = model.open()
+    dialogue.add(Message("m", "user", " ten" * 90))
+    dialogue.draft()
+    next(dialogue.reply())
+    dialogue.say("How long should I boil an egg, and what can I cook with rice tonight? " * 2)
+    assert dialogue.messages == ()
+    assert told(dialogue).startswith("[user]Answer shortly.\n\nHow long should I boil")
+    dialogue.draft()
+    assert "".join(dialogue.reply())
+
+
+def test_announcements_are_forgotten_one_by_one(told_by: With) -> None:
+    dialogue = told_by(context=160, max_tokens=8).open()
+    for n in range(12):
+        dialogue.add(Message(f"a{n}", "assistant", "Dinner is ready in ten minutes."))
+    kept = len(dialogue.messages)
+    assert kept > 2
+    assert [m.id for m in dialogue.messages] == [f"a{n}" for n in range(12 - kept, 12)]
+
+
+def test_a_call_and_its_result_are_forgotten_together(told_by: With) -> None:
+    dialogue = told_by(context=300, max_tokens=8).open()
+    for n in range(6):
+        dialogue.add(Message(f"u{n}", "user", "Rain?"))
+        dialogue.add(Message(f"c{n}", "assistant", "", (ToolCall("w", "{}"),)))
+        dialogue.add(Message(f"t{n}", "tool", "It rains."))
+        dialogue.add(Message(f"a{n}", "assistant", "Yes."))
+    assert 0 < len(dialogue.messages) < 24
+    assert len(dialogue.messages) % 4 == 0
+    assert dialogue.messages[0].role == "user"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message("x", "user", " ten" * 118),  # its words fit, with their marks they do not
+        Message("x", "assistant", "", (ToolCall("w", '{"a": "' + "b" * 300 + '"}'),)),
+    ],
+    ids=["words", "calls"],
+)
+def test_a_message_without_room_is_refused(message: Message, told_by: With) -> None:
+    dialogue = told_by(context=160, max_tokens=8).open()
+    dialogue.add(Message("m", "user", "Hello."))
+    before = told(dialogue)
+    with pytest.raises(StageError, match="'x'"):
+        dialogue.add(message)
+    assert [m.id for m in dialogue.messages] == ["m"]
+    assert told(dialogue) == before
+
+
+def test_room_is_not_made_of_what_is_being_answered(told_by: With) -> None:
+    dialogue = told_by(context=160, max_tokens=8).open()
+    dialogue.add(Message("m", "user", " ten" * 100))
+    dialogue.draft()
+    assert dialogue.needs_room()
+    dialogue.make_room()
+    assert dialogue.messages
+    assert "".join(dialogue.reply())
+    dialogue.end_turn()
+    dialogue.make_room()
+    assert not dialogue.needs_room()
+
+
+@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize("text", [f"One {CALLING} two", f"{CALLING} Rome then"])
+def test_of_words_behind_a_call_only_those_that_were_heard_stay(
+    text: str, heard: bool, told_by: With, scripted: Callable[..., None]
+) -> None:
+    model = told_by(TOOLS, max_tokens=100)
+    scripted(model, text)
+    dialogue = model.open(tools=[WEATHER])
+    dialogue.say("Rain?")
+    dialogue.draft()
+    said = "".join(dialogue.reply())
+    dialogue.end_turn(6 if heard else None, reply="a")
+    dialogue.truncate("a", 6)
+    assert dialogue.messages[1] == Message("a", "assistant", said[:6])
+    assert f"[assistant]{said[:6]}<|im_end|>" in told(dialogue)
+
+
+def test_half_a_character_is_told_as_one_that_is_missing(told_by: With) -> None:
+    model = told_by()
+    dialogue = model.open(replace(model.options, system_prompt="a\ud800"))
+    dialogue.add(Message("m", "user", "b\ud800"))
+    assert "a\ufffd" in told(dialogue)
+    assert "b\ufffd" in told(dialogue)
 
 
 def test_memory_that_was_freed_is_built_again(told_by: With) -> None:

@@ -32,7 +32,7 @@ def split(*pieces: str) -> tuple[str, list[ToolCall]]:
         (f"<tool_call>{RAIN}", "", [WEATHER]),  # the end of the reply closes it
         (RAIN, "", [WEATHER]),
         (f" {RAIN.replace('arguments', 'parameters')}\n", "", [WEATHER]),
-        ('{"name": "now"}', "", [ToolCall("now", "{}")]),
+        ('<tool_call>{"name": "now"}</tool_call>', "", [ToolCall("now", "{}")]),
         ('{"name": "w", "arguments": "{\\"a\\": 1}"}', "", [ToolCall("w", '{"a": 1}')]),
     ],
 )
@@ -50,6 +50,10 @@ def test_calls_are_taken_out_of_the_words(text: str, said: str, calls: list[Tool
         "<tool_call>" + RAIN[:-4],
         f"{RAIN} is how it is written",
         '{"answer": 42}',
+        '{"name": "Bob", "age": 3}',
+        '{"name": "w", "arguments": {"a": NaN}}',
+        '{"name": "w", "arguments": {"a": 1e999}}',
+        '{"name": "w", "arguments": {"a": "\\ud800"}}',
         '{"name": "", "arguments": {}}',
         '{"name": "w", "arguments": [1]}',
         "{" * 3000,

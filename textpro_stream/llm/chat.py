@@ -29,6 +29,7 @@ from textpro_stream.llm.tools import declared, requested, written
 
 FRAMES = 64  # kept; a conversation uses two for each turn
 STAND_IN = "Xpart"  # begins what stands in for words
+LONE = re.compile("[\ud800-\udfff]")  # half a surrogate pair, which is no text
 STANDING_IN = re.compile(rf"{STAND_IN}\d+X")
 
 
@@ -102,7 +103,9 @@ class Chat:
 
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """User text as ids, each with the characters [start, end) that it covers."""
-        encoding = self._plain.encode(text, add_special_tokens=False)
+        encoding = self._plain.encode(
+            LONE.sub("\N{REPLACEMENT CHARACTER}", text), add_special_tokens=False
+        )
         # Without the added tokens none of their ids can come out, except where a vocabulary
         # lists the same string as an ordinary word: leave such words out.
         kept = [
@@ -208,6 +211,7 @@ class Chat:
 
     def harmless(self, text: str) -> str:
         """The text with its special tokens broken up, so that they are words like others."""
+        text = LONE.sub("\N{REPLACEMENT CHARACTER}", text)
         for token in (*self._added_texts, STAND_IN):
             text = text.replace(token, f"{token[0]}\N{ZERO WIDTH SPACE}{token[1:]}")
         return text

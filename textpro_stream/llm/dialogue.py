@@ -103,7 +103,7 @@ class Dialogue:
                 f" {opening} rows and a reply; raise it or shorten the prompt"
             )
         self._options, self._tools, self._behind = options, tools, behind
-        self._behind_reply = len(pieces.between)
+        self._header, self._behind_reply = len(pieces.suffix), len(pieces.between)
         self._reframe()
 
     def configure(self, options: LlmOptions, tools: Sequence[Tool]) -> None:
@@ -133,13 +133,14 @@ class Dialogue:
             after: id of the one before it; "" puts it first, None last.
 
         Raises:
-            StageError: its id is known already, `after` is not, it is longer than the context, or
-                the template has no place for it.
+            StageError: its id is known already, `after` is not, the context has no room for it
+                where it shall stand, or the template no place; the messages stay as they were.
         """
         if any(entry.message.id == message.id for entry in self._entries):
             raise StageError(f"there is a message {message.id!r} already; give another id")
         at = len(self._entries) if after is None else 0 if not after else self._index(after) + 1
-        self._take([*self._entries[:at], self._entry(message), *self._entries[at:]])
+        entry = self._entry(message)
+        self._take([*self._entries[:at], entry, *self._entries[at:]], new=entry)
 
     def remove(self, message_id: str) -> None:
         """Forget a message.
@@ -163,12 +164,14 @@ class Dialogue:
         if entry.message.role != "assistant":
             raise StageError(f"message {message_id!r} is no reply; only replies can be cut")
         text = entry.message.text[: max(0, characters)]
-        n = 0
-        while n < len(entry.ends) and (entry.ends[n - 1] if n else 0) < len(text):
-            n += 1
-        # A call that the LLM wrote stood behind its words.
-        message = replace(entry.message, text=text, calls=() if entry.made else entry.message.calls)
-        cut = replace(entry, message=message, rows=entry.rows[:n], ends=entry.ends[:n])
+        if entry.made and entry.message.calls:  # they stood among its words, and go
+            cut = self._entry(replace(entry.message, text=text, calls=()))
+        else:
+            n = 0
+            while n < len(entry.ends) and (entry.ends[n - 1] if n else 0) < len(text):
+                n += 1
+            message = replace(entry.message, text=text)
+            cut = replace(entry, message=message, rows=entry.rows[:n], ends=entry.ends[:n])
         self._take([*self._entries[:at], cut, *self._entries[at + 1 :]])
 
     def aside(
@@ -328,7 +331,11 @@ class Dialogue:
             calls = self.calls if heard_characters is None else ()
             text = _split(texts)[0] if calls else "".join(texts)
             message = Message(reply or f"reply {self._count}", "assistant", text, calls)
-            self._entries.append(Entry(message, tuple(tokens), _ends(texts), made=True))
+            heard = self._heard_words(self._reply.texts, heard_characters)
+            if text.startswith(heard):
+                self._entries.append(Entry(message, tuple(tokens), _ends(texts), made=True))
+            else:  # a call stood before them
+                self._entries.append(self._entry(replace(message, text=heard)))
         self._forget_reply()
         self._reframe()
         self._begin()
@@ -341,20 +348,31 @@ class Dialogue:
     def make_room(self) -> None:
         """Forget the oldest turns, whole, until half the context is free; rebuild the cache.
 
-        Takes as long as prefilling what stays: call it while nobody waits.
+        Takes as long as prefilling what stays: call it while nobody waits. Does nothing while what
+        is remembered is being answered.
         """
-        if self.needs_room():
+        if self._user_is_next and self.needs_room():
             held = list(self._held)
             self._fit(len(held), self._capacity // 2)
             self._follow(held)
+
+    def _heard_words(self, texts: Sequence[str], characters: int | None) -> str:
+        """The beginning of what was said of a reply; "" if that is all of it."""
+        if characters is None or not self._tools:
+            return ""
+        return _split(texts)[0][: max(0, characters)]
 
     def _user_rows(self, tail: Sequence[TokenSpan], *, whole: bool) -> list[Row]:
         """The open turn's words as rows, as many as fit once old turns are forgotten."""
         said = Said.of([*self._spans, *tail], self._model.chat.encode)
         rows = rows_of(said, self._model.fusion, whole=whole)
         self._text = said.text
-        room = self._capacity - self._behind
+        # Where the assistant is next, what stands before its reply is among the prefix already.
+        room = self._capacity - self._behind + (0 if self._user_is_next else self._header)
+        remembered = len(self._entries)
         self._fit(len(rows), room)
+        if len(self._entries) < remembered:
+            self._forget_reply()  # it was drafted behind what is forgotten
         # The beginning of a long turn says what it is about: its end is cut.
         self._excess = max(0, len(self._prefix) + len(rows) - room)
         return rows[: len(rows) - self._excess]
@@ -433,8 +451,8 @@ class Dialogue:
             )
         return Entry(message, tuple(ids), tuple(end for _, end in spans))
 
-    def _take(self, entries: list[Entry]) -> None:
-        """Remember these instead, if the template can tell them."""
+    def _take(self, entries: list[Entry], new: Entry | None = None) -> None:
+        """Remember these instead, if the template can tell them and there is room for the new."""
         before, self._entries = self._entries, entries
         try:
             self._reframe()
@@ -442,6 +460,14 @@ class Dialogue:
             self._entries = before
             self._changed()
             raise StageError(f"the messages cannot be told to this LLM: {error}") from error
+        self._user_rows((), whole=False)  # forgets what is too old
+        if new is not None and not any(entry is new for entry in self._entries):
+            self._entries = before
+            self._changed()
+            raise StageError(
+                f"there is no room for message {new.message.id!r} in [llm] context"
+                f" {self._capacity}; shorten it, remove others or raise the context"
+            )
         self._changed()
 
     def _changed(self) -> None:
@@ -457,12 +483,18 @@ class Dialogue:
         raise StageError(f"there is no message {message_id!r}; it may have been forgotten")
 
     def _turns(self) -> list[tuple[int, int]]:
-        """Where each turn's entries begin and end: a user's, and what follows it."""
-        starts = [
-            i for i, entry in enumerate(self._entries) if not i or entry.message.role == "user"
-        ]
+        """Where each turn's entries begin and end: up to a reply, or to the next user's words."""
+        starts = [i for i in range(len(self._entries)) if self._begins_turn(i)]
         ends = [*starts[1:], len(self._entries)][: len(starts)]
         return list(zip(starts, ends, strict=True))
+
+    def _begins_turn(self, index: int) -> bool:
+        message = self._entries[index].message
+        if not index or message.role == "user":
+            return True
+        before = self._entries[index - 1].message
+        replied = before.role == "assistant" and not before.calls
+        return replied and message.role != "tool"  # what is announced is a turn of its own
 
     def _behind_words(self, first: int, end: int) -> Sequence[tuple[int, ...]]:
         """The template's pieces behind some entries."""
@@ -472,16 +504,15 @@ class Dialogue:
 
     def _fit(self, open_rows: int, limit: int) -> None:
         """Forget the oldest turns until the rest, with `open_rows` more, fits into `limit`."""
-        if len(self._prefix) + open_rows <= limit or not self._entries:
-            return
-        turns = self.rows_of_turns
-        starts = [first for first, _ in self._turns()]
-        dropped, over = 0, len(self._prefix) + open_rows - limit
-        while dropped < len(turns) and over > 0:
-            over -= turns[dropped]
-            dropped += 1
-        del self._entries[: starts[dropped] if dropped < len(starts) else len(self._entries)]
-        self._reframe(user=self._user_is_next)
+        # Again if the pieces around what stays have become longer.
+        while self._entries and (over := len(self._prefix) + open_rows - limit) > 0:
+            gone = 0
+            for rows, (_, end) in zip(self.rows_of_turns, self._turns(), strict=True):
+                gone, over = end, over - rows
+                if over <= 0:
+                    break
+            del self._entries[:gone]
+            self._reframe(user=self._user_is_next or not self._entries)
 
     def _forget_reply(self) -> None:
         if self._reply is not None:

@@ -58,7 +58,7 @@ class CallSplitter:
         """The reply is over: the rest of what can be said."""
         held, self._held = self._held, ""
         if self._bare:
-            call = _parse(held)
+            call = _parse(held, bare=True)
             if call is None:
                 return held
             self.calls.append(call)
@@ -137,13 +137,16 @@ def _object(text: str) -> object:
         return text
 
 
-def _parse(text: str) -> ToolCall | None:
+def _parse(text: str, *, bare: bool = False) -> ToolCall | None:
+    """The call that this JSON is; without markup around it, only one that names its arguments."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
         return None
+    if bare and not {"arguments", "parameters"} & value.keys():
+        return None  # a person's record, say, that was asked for
     arguments = value.get("arguments", value.get("parameters", {}))
     if isinstance(arguments, str):  # some models quote them once more
         try:
@@ -152,7 +155,12 @@ def _parse(text: str) -> ToolCall | None:
             return None
     if not isinstance(arguments, dict):
         return None
-    return ToolCall(value["name"], json.dumps(arguments, ensure_ascii=False))
+    try:
+        call = ToolCall(value["name"], json.dumps(arguments, ensure_ascii=False, allow_nan=False))
+        (call.name + call.arguments).encode()
+    except ValueError:  # no number, or half a surrogate pair: nothing that a client could read
+        return None
+    return call
 
 
 def _tail(text: str, mark: str) -> int:
