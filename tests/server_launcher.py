@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from scripted import Script, ScriptedDialogue, ScriptedRecognizer, ScriptedVoice
@@ -96,8 +97,8 @@ class ScriptedEngine:
     """What a server needs of an engine."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self.settings = Settings()
-        self.llm = object()
+        self.settings, self.late_s = Settings(), 0.0
+        self.llm = SimpleNamespace(knows_tools=True)
         self.health = Health()
         self._faults = Faults(
             order.get("fails", ""), order.get("times", 1), order.get("failure", "bug")

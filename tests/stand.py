@@ -24,6 +24,7 @@ from textpro_stream.pipeline.device import DeviceThread
 from textpro_stream.pipeline.ear import Ear
 from textpro_stream.pipeline.giving import Giver
 from textpro_stream.pipeline.health import Health
+from textpro_stream.pipeline.lateness import Lateness
 from textpro_stream.pipeline.mind import Mind
 from textpro_stream.pipeline.outbox import Outbox
 from textpro_stream.pipeline.trace import Trace
@@ -41,6 +42,7 @@ class Stand:
     options: TurnOptions = OPTIONS
     clock: Clock = field(default_factory=VirtualClock)
     health: Health = field(default_factory=Health)
+    lateness: Lateness = field(default_factory=Lateness)
 
     def open(self, *, live: bool = False) -> Conversation:
         trace, outbox = Trace(self.clock), Outbox()
@@ -70,6 +72,7 @@ class Stand:
             outbox=outbox,
             device=self.device,
             health=self.health,
+            lateness=self.lateness,
             trace=trace,
             clock=self.clock,
             live=live,

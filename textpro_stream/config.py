@@ -113,8 +113,10 @@ class ServerOptions:
     mqtt_ca: str = ""  # certificate file to trust instead of the system's
     mqtt_text: bool = False  # publish what is said too; a house's broker has many readers
 
-    # Two cores keep up with a few talkers at once; who comes later is refused, not served badly.
+    # Who comes when there is no room is refused, not served badly: a number of sessions, and by
+    # how much hearing may lag behind their microphones (seconds, p95 of the last ten; 0 = any).
     max_sessions: int = 8
+    max_late_s: float = 0.5
     max_sessions_per_ip: int = 0  # 0 = all of them: behind a proxy everybody has one address
     idle_s: float = 600.0  # without a message from the client
     session_s: float = 3600.0

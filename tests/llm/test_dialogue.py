@@ -33,7 +33,7 @@ def ask(dialogue: Dialogue, text: str) -> str:
 
 
 def logits(dialogue: Dialogue) -> torch.Tensor:
-    return dialogue._session.logits()
+    return dialogue._cache.logits()
 
 
 def pieces_of(dialogue: Dialogue) -> Pieces:
@@ -44,7 +44,7 @@ def turns_of(dialogue: Dialogue) -> list[list[Row]]:
     """Rows of each finished turn, as they stand behind the opening."""
     at, turns = len(pieces_of(dialogue).opening), []
     for n in dialogue.rows_of_turns:
-        turns.append(dialogue._rows[at : at + n])
+        turns.append(dialogue._cache.rows[at : at + n])
         at += n
     return turns
 
@@ -116,7 +116,7 @@ def test_words_in_any_pieces_with_any_drafts_are_the_words_at_once(
     dialogue.draft()
     list(dialogue.reply())
     assert dialogue._held[: len(whole._held)] == whole._held
-    dialogue._session.crop(whole.length)
+    dialogue._cache._ready().crop(whole.length)
     torch.testing.assert_close(logits(dialogue), logits(whole), atol=2e-4, rtol=1e-4)
 
 

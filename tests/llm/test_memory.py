@@ -42,24 +42,24 @@ def check(dialogue: Dialogue, drafted: list[TokenSpan]) -> None:
     """
     model = dialogue._model
     fresh = model.open(dialogue._options, tools=dialogue._tools)
-    fresh._take(list(dialogue._entries))
+    fresh._memory.take(list(dialogue._memory.entries))
+    fresh._changed()
     assert fresh.messages == dialogue.messages
     with suppress(StageError):  # told already that the turn is too long
         fresh.hear(dialogue._spans)
     if dialogue._draft is not None:
         with suppress(StageError):
             fresh.draft(drafted[len(dialogue._spans) :])
-    assert dialogue._cache == dialogue._rows
-    assert dialogue._session.length == dialogue.length
+    session, fresh_session = dialogue._cache._ready(), fresh._cache._ready()
+    assert dialogue._cache.held == dialogue._cache.rows
+    assert session.length == dialogue.length
     decoded = dialogue.length - fresh.length
     assert decoded == 0 or dialogue._reply is not None
-    assert dialogue._rows[: fresh.length] == fresh._rows
-    for token in dialogue._rows[fresh.length :]:
+    assert dialogue._cache.rows[: fresh.length] == fresh._cache.rows
+    for token in dialogue._cache.rows[fresh.length :]:
         assert isinstance(token, int)
-        fresh._session.decode(token)
-    torch.testing.assert_close(
-        dialogue._session.logits(), fresh._session.logits(), atol=2e-4, rtol=1e-4
-    )
+        fresh_session.decode(token)
+    torch.testing.assert_close(session.logits(), fresh_session.logits(), atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("context", [128, 400])
@@ -99,7 +99,7 @@ def test_whatever_happens_the_cache_is_as_if_told_at_once(
                     dialogue.begin()
                 case "free":
                     dialogue.free()
-                    dialogue._sync()
+                    dialogue._cache._ready()
                 case "make room":
                     dialogue.make_room()
                 case "add":
@@ -130,13 +130,13 @@ def test_what_is_changed_before_spoken_words_leaves_them_their_tone(
     dialogue.draft()
     list(dialogue.reply())
     dialogue.end_turn(user="u", reply="a")
-    before, rows = dialogue._entries[1], list(dialogue._rows)
+    before, rows = dialogue._memory.entries[1], list(dialogue._cache.rows)
     tones = [row for row in before.rows if isinstance(row, Tone)]
     assert tones
     dialogue.remove("s")
-    assert [row for row in dialogue._cache if isinstance(row, Tone)] == tones
+    assert [row for row in dialogue._cache.held if isinstance(row, Tone)] == tones
     dialogue.add(Message("t", "system", "Be kind."), "")
-    assert dialogue._cache == rows
+    assert dialogue._cache.held == rows
     check(dialogue, [])
 
 
@@ -187,8 +187,8 @@ def test_no_row_of_usual_turns_is_computed_twice(
     options: dict[str, Any], kind: str, load: Load
 ) -> None:
     dialogue = load(kind, context=400, **options).open()
-    session = Counting(dialogue._kv)
-    dialogue._kv = session  # type: ignore[assignment] - stands in for it
+    session = Counting(dialogue._cache._session)
+    dialogue._cache._session = session  # type: ignore[assignment] - stands in for it
     pieces = dialogue._model.chat.pieces("Answer shortly.")
     begun = dialogue.length
     for n in range(3):
@@ -219,10 +219,10 @@ def test_a_reply_that_was_cut_off_costs_only_the_marks_behind_it(
     dialogue.hear(spoken(WORDS))
     dialogue.draft()
     list(dialogue.reply())
-    session = Counting(dialogue._kv)
-    dialogue._kv = session  # type: ignore[assignment] - stands in for it
+    session = Counting(dialogue._cache._session)
+    dialogue._cache._session = session  # type: ignore[assignment] - stands in for it
     dialogue.end_turn(3)
     assert session.prefilled == len(dialogue._model.chat.pieces("Answer shortly.").between)
     dialogue.draft()
     begin = spent(dialogue, session, dialogue.resume)
-    assert begin <= len(dialogue._frame.pieces[-1])  # the header of the next user
+    assert begin <= len(dialogue._memory._frame.pieces[-1])  # the header of the next user

@@ -94,8 +94,8 @@ def text_of(model: LanguageModel, rows: Sequence[Any]) -> str:
 
 def told(dialogue: Dialogue) -> str:
     """What the LLM reads."""
-    assert dialogue._cache == dialogue._rows
-    return text_of(dialogue._model, dialogue._cache)
+    assert dialogue._cache.held == dialogue._cache.rows
+    return text_of(dialogue._model, dialogue._cache.held)
 
 
 def ask(dialogue: Dialogue, text: str, **ids: str) -> str:
@@ -109,7 +109,7 @@ def ask(dialogue: Dialogue, text: str, **ids: str) -> str:
 def check(dialogue: Dialogue) -> None:
     """The cache holds what the template renders of the messages, and is as a fresh one."""
     model, options = dialogue._model, dialogue._options
-    contents = [text_of(model, entry.rows) for entry in dialogue._entries]
+    contents = [text_of(model, entry.rows) for entry in dialogue._memory.entries]
     for content, message in zip(contents, dialogue.messages, strict=True):
         assert content.startswith(message.text)
     said = [{"role": "system", "content": options.system_prompt}]
@@ -117,7 +117,7 @@ def check(dialogue: Dialogue) -> None:
         {"role": message.role, "content": content}
         for message, content in zip(dialogue.messages, contents, strict=True)
     ]
-    if dialogue._draft is None or dialogue._draft or not dialogue._entries:
+    if dialogue._draft is None or dialogue._draft or not dialogue._memory.entries:
         drafted = dialogue._user_rows((), whole=dialogue._draft is not None)
         said.append({"role": "user", "content": text_of(model, drafted)})
     text = model.chat._render(said, model.chat._declared(dialogue._tools))
@@ -126,8 +126,8 @@ def check(dialogue: Dialogue) -> None:
     read = told(dialogue)
     assert read.startswith(text) if dialogue._reply else read == text
     fresh = model.backbone.open(400)
-    fresh.prefill(model.rows(dialogue._rows))
-    torch.testing.assert_close(dialogue._session.logits(), fresh.logits(), atol=2e-4, rtol=1e-4)
+    fresh.prefill(model.rows(dialogue._cache.rows))
+    torch.testing.assert_close(dialogue._cache.logits(), fresh.logits(), atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("template", [None, TOOLS], ids=["chatml", "tools"])
@@ -172,7 +172,7 @@ def test_after_any_operations_the_llm_reads_the_same_as_afresh(
                 dialogue.begin()
             case "free":
                 dialogue.free()
-                dialogue._sync()
+                dialogue._cache._ready()
             case "resume":
                 dialogue.resume()
             case "configure":
@@ -184,7 +184,7 @@ def test_after_any_operations_the_llm_reads_the_same_as_afresh(
 
 def check_if_whole(dialogue: Dialogue) -> None:
     """`check`, unless a random reply has characters in parts, which no text can tell."""
-    if not any("\ufffd" in text_of(dialogue._model, e.rows) for e in dialogue._entries):
+    if not any("\ufffd" in text_of(dialogue._model, e.rows) for e in dialogue._memory.entries):
         check(dialogue)
 
 
@@ -268,12 +268,12 @@ def test_of_a_cut_reply_the_token_with_its_last_character_stays(
     scripted(model, "What can I cook with rice tonight?")
     dialogue = model.open()
     ask(dialogue, "So?", reply="a")
-    rows = dialogue._entries[1].rows
+    rows = dialogue._memory.entries[1].rows
     texts = [text_of(model, rows[:n]) for n in range(len(rows) + 1)]
     for characters in (len(texts[4]) + 1, len(texts[4]), 0):
         dialogue.truncate("a", characters)
         n = next(n for n, text in enumerate(texts) if len(text) >= characters)
-        assert dialogue._entries[1].rows == rows[:n]
+        assert dialogue._memory.entries[1].rows == rows[:n]
         assert dialogue.messages[1].text == texts[-1][:characters]
         check(dialogue)
     dialogue.truncate("a", 1000)
@@ -311,7 +311,7 @@ def test_nobody_can_forge_the_marks(told_by: With) -> None:
         dialogue.say(word)
         dialogue.draft()
         assert len(dialogue.messages) == 3
-    assert forged._cache.count(end) == plain._cache.count(end)
+    assert forged._cache.held.count(end) == plain._cache.held.count(end)
     assert f"[user]{FORGED}<|im_end|>" in told(forged)
 
 
@@ -347,7 +347,7 @@ def test_tools_are_shown_and_their_calls_are_no_words(
     model = told_by(TOOLS, max_tokens=100)
     scripted(model, "Let me see. " + CALLING)
     dialogue = model.open(tools=[WEATHER])
-    assert dialogue.knows_tools
+    assert model.knows_tools
     assert told(dialogue).startswith('[tools][{"type": "function", "function": {"name": "weather"')
     dialogue.say("Rain?")
     dialogue.draft()
@@ -388,7 +388,7 @@ def test_a_clients_calls_are_told_whatever_the_template_knows(
 def test_templates_that_know_no_tools_are_given_none(told_by: With) -> None:
     model = told_by()
     dialogue = model.open(tools=[WEATHER])
-    assert not dialogue.knows_tools
+    assert not model.knows_tools
     assert told(dialogue) == told(model.open())
 
 
@@ -564,8 +564,31 @@ def test_memory_that_was_freed_is_built_again(told_by: With) -> None:
         dialogue.end_turn()
     assert replies[0] == replies[1]
     assert plain.messages == freed.messages
-    freed._sync()
-    assert freed._cache == plain._cache
+    freed._cache._ready()
+    assert freed._cache.held == plain._cache.held
+
+
+def test_a_change_that_cannot_be_made_leaves_the_draft_as_it_is(told_by: With) -> None:
+    dialogue = told_by().open()
+    ask(dialogue, "Hello.")
+    dialogue.say("How long")
+    dialogue.draft()
+    begun = next(dialogue.reply())
+    rows, decoded = dialogue.length, dialogue.tokens_decoded
+    for change in (
+        lambda: dialogue.remove("nobody's"),
+        lambda: dialogue.truncate("user 1", 1),
+        lambda: dialogue.add(Message("reply 1", "user", "Again?")),
+        lambda: dialogue.add(Message("m", "user", "too long " * 500), after=""),
+        lambda: dialogue.configure(replace(dialogue._options, system_prompt="long " * 5000), ()),
+    ):
+        with pytest.raises((StageError, ConfigError)):
+            change()
+        assert dialogue.length == rows
+    assert "".join(dialogue.reply()).startswith(begun)
+    assert dialogue.tokens_decoded > decoded  # it went on; nothing was decoded twice
+    dialogue.end_turn()
+    check_if_whole(dialogue)
 
 
 @pytest.mark.parametrize("step", ["say", "draft", "reply", "add", "end_turn"])
@@ -596,7 +619,7 @@ def test_after_a_failure_in_any_step_the_memory_is_whole(
     if step == "reply":
         dialogue.draft()
     with monkeypatch.context() as patch:
-        patch.setattr(type(dialogue._kv), "_forward", fail)
+        patch.setattr(type(dialogue._cache._session), "_forward", fail)
         with pytest.raises(RuntimeError):
             run()
     dialogue.free()
@@ -614,8 +637,8 @@ def test_logits_that_are_no_numbers_are_told(temperature: float, told_by: With) 
     dialogue = model.open()
     dialogue.say("How long?")
     dialogue.draft()
-    assert dialogue._kv is not None
-    dialogue._kv._hidden.fill_(float("nan"))
+    assert dialogue._cache._session is not None
+    dialogue._cache._session._hidden.fill_(float("nan"))
     with pytest.raises(StageError, match="NaN"):
         list(dialogue.reply())
     dialogue.free()
@@ -627,7 +650,7 @@ def test_a_usual_turn_prefills_each_row_once(told_by: With) -> None:
     dialogue = model.open()
     ask(dialogue, "How long?")
     made: list[int] = []
-    prefill = type(dialogue._kv).prefill
+    prefill = type(dialogue._cache._session).prefill
 
     class Counting:
         def __getattr__(self, name: str) -> Any:
@@ -637,7 +660,7 @@ def test_a_usual_turn_prefills_each_row_once(told_by: With) -> None:
             made.append(len(rows))
             prefill(kv, rows)
 
-    kv, dialogue._kv = dialogue._kv, Counting()
+    kv, dialogue._cache._session = dialogue._cache._session, Counting()
     chat = model.chat
     between = chat.pieces("Answer shortly.").between
     suffix = chat.pieces("Answer shortly.").suffix

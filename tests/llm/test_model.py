@@ -102,7 +102,7 @@ def test_tone_changes_the_logits_and_the_projectors_rows_are_what_enters(
         dialogue = model.open()
         dialogue.hear(spoken("How long should I boil an egg?", seed=seed))
         dialogue.draft()
-        said.append(dialogue._session.logits())
+        said.append(dialogue._cache._ready().logits())
     assert not torch.allclose(said[0], said[1], atol=1e-2)
 
 

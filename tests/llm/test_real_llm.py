@@ -96,9 +96,7 @@ def test_words_one_by_one_are_the_words_at_once(folder: Path, fusion: str) -> No
             growing.resume()
     growing.draft()
     assert growing._held == whole._held
-    torch.testing.assert_close(
-        growing._session.logits(), whole._session.logits(), atol=2e-3, rtol=1e-3
-    )
+    torch.testing.assert_close(growing._cache.logits(), whole._cache.logits(), atol=2e-3, rtol=1e-3)
 
 
 @torch.inference_mode()

@@ -81,27 +81,28 @@ def told_by(load: Callable[..., LanguageModel], tmp_path_factory: pytest.TempPat
 
 def check(dialogue: Dialogue) -> None:
     model = dialogue._model
-    session = dialogue._session
-    assert dialogue._cache == dialogue._rows
-    assert session.length == len(dialogue._rows) <= dialogue._capacity
+    session = dialogue._cache._ready()
+    assert dialogue._cache.held == dialogue._cache.rows
+    assert session.length == len(dialogue._cache.rows) <= dialogue._capacity
     marks = {model.chat.token_id(mark) for mark in ("<|im_start|>", "<|im_end|>")}
-    for entry in dialogue._entries:
+    for entry in dialogue._memory.entries:
         assert not marks & {row for row in entry.rows if not isinstance(row, Tone)}
-    if dialogue._rows:
+    if dialogue._cache.rows:
         fresh = model.backbone.open(dialogue._capacity)
-        fresh.prefill(model.rows(dialogue._rows))
+        fresh.prefill(model.rows(dialogue._cache.rows))
         torch.testing.assert_close(session.logits(), fresh.logits(), atol=3e-4, rtol=1e-3)
     other = model.open(dialogue._options, tools=dialogue._tools)
-    other._entries = list(dialogue._entries)
+    other._memory._entries = list(dialogue._memory.entries)
     if dialogue._draft is not None:
-        other._reframe(user=dialogue._user_is_next)
-        drafted = [*other._prefix, *dialogue._draft, *other._frame.suffix]
-        assert dialogue._rows[: len(drafted)] == drafted
+        other._memory.open(user=dialogue._memory.user_is_next)
+        drafted = [*other._memory.rows, *dialogue._draft, *other._memory.suffix]
+        assert dialogue._cache.rows[: len(drafted)] == drafted
         return
-    other._reframe()
+    other._memory.open()
     other.hear(dialogue._spans)
-    if other._entries == dialogue._entries and dialogue._spans:  # nothing had to be forgotten
-        assert other._rows == dialogue._rows
+    forgot = other._memory.entries != dialogue._memory.entries
+    if dialogue._spans and not forgot:
+        assert other._cache.rows == dialogue._cache.rows
 
 
 @pytest.mark.parametrize("fusion", ["text", "interleave"])
@@ -149,7 +150,7 @@ def test_the_cache_is_as_a_fresh_one(
                 dialogue.draft()
             case "tail":
                 dialogue.draft(spoken("for me"))
-            case "reply" if dialogue._rows:
+            case "reply" if dialogue._cache.rows:
                 pieces = data.draw(st.integers(1, 8))
                 for _, _piece in zip(range(pieces), dialogue.reply(), strict=False):
                     pass

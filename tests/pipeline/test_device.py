@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from textpro_stream.clock import VirtualClock
+from textpro_stream.errors import StageError
 from textpro_stream.pipeline.device import SLACK_S, DeviceThread, Priority
 
 
@@ -132,3 +134,48 @@ async def test_the_surroundings_are_entered_in_the_thread() -> None:
     await device.run(Priority.HEAR, lambda: None)
     device.close()
     assert inside == ["with surroundings", "left"]
+
+
+async def test_a_step_that_hangs_is_told_to_all_who_wait_and_to_all_who_come() -> None:
+    device = DeviceThread("test device", hangs_s=0.05)
+    with busy(device):
+        waiting = asyncio.ensure_future(device.run(Priority.HEAR, lambda: "words"))
+        with pytest.raises(StageError, match="test device has not finished a step"):
+            await waiting
+        assert device.hangs
+        with pytest.raises(StageError, match="restart"):
+            await device.run(Priority.DECODE, lambda: "a token")
+    while device.hangs:  # noqa: ASYNC110, another thread clears it
+        await asyncio.sleep(0.001)
+    assert await device.run(Priority.HEAR, lambda: "words") == "words"  # it came back after all
+    device.close()
+
+
+async def test_whoever_waits_for_the_step_that_hangs_waits_no_longer() -> None:
+    device, leave = DeviceThread("test device", hangs_s=0.05), threading.Event()
+    with pytest.raises(StageError, match="has not finished"):
+        await device.run(Priority.DECODE, leave.wait)
+    device.close()  # at once, though the step has not ended
+    leave.set()
+
+
+async def test_a_steady_stream_of_short_steps_does_not_hang() -> None:
+    device = DeviceThread("test device", hangs_s=0.2)
+    for _ in range(40):
+        await device.run(Priority.DECODE, lambda: time.sleep(0.01))
+    assert not device.hangs
+    device.close()
+
+
+async def test_after_a_while_without_work_it_is_idle_once() -> None:
+    rests: list[str] = []
+    device = DeviceThread(
+        "test device", idle=lambda: rests.append(threading.current_thread().name), idle_s=0.05
+    )
+    for expected in (1, 2):
+        for _ in range(10):
+            await device.run(Priority.HEAR, lambda: time.sleep(0.01))
+            assert len(rests) == expected - 1
+        await asyncio.sleep(0.3)
+        assert rests == ["test device"] * expected
+    device.close()

@@ -5,6 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from textpro_stream.clock import VirtualClock
 from textpro_stream.contracts import FRAME, AudioChunk, SpokenChunk
 from textpro_stream.events import ReplyAudio, ReplyEnded, ReplyText, TurnEager
 from textpro_stream.pipeline.inbox import BATCH, Inbox
@@ -39,7 +40,7 @@ async def blocks(coroutine) -> asyncio.Task:
 
 class TestInbox:
     async def test_a_second_of_audio_waits_and_no_more(self) -> None:
-        inbox = Inbox()
+        inbox = Inbox(VirtualClock())
         for i in range(50):
             assert await inbox.put(frame(i))
         waiting = await blocks(inbox.put(frame(50)))
@@ -47,7 +48,7 @@ class TestInbox:
         assert await waiting
 
     async def test_what_is_left_behind_comes_in_batches_in_order(self) -> None:
-        inbox = Inbox()
+        inbox = Inbox(VirtualClock())
         for i in range(BATCH + 2):
             await inbox.put(frame(i))
         await inbox.put(first)
@@ -66,8 +67,19 @@ class TestInbox:
             None,
         ]
 
+    async def test_it_knows_when_the_oldest_of_those_taken_had_come(self) -> None:
+        clock = VirtualClock()
+        inbox = Inbox(clock)
+        for i in range(BATCH + 1):
+            await inbox.put(frame(i))
+            await clock.sleep_until(clock.now() + 0.02)
+        await inbox.take()
+        assert inbox.since == 0.0
+        await inbox.take()
+        assert inbox.since == pytest.approx(BATCH * 0.02)
+
     async def test_shutting_lets_go_of_whoever_waits(self) -> None:
-        inbox = Inbox()
+        inbox = Inbox(VirtualClock())
         for i in range(50):
             await inbox.put(frame(i))
         waiting = await blocks(inbox.put(frame(50)))
@@ -85,6 +97,14 @@ class TestOutbox:
         await outbox.put(TurnEager(4, 0))  # too late: nobody will read it
         turns = [e.turn for e in [await outbox.get() for _ in range(3)] if e]
         assert turns == [1, 2, 3]
+        assert await outbox.get() is None
+
+    async def test_what_waits_is_forgotten_when_nobody_reads_any_more(self) -> None:
+        outbox = Outbox()
+        await outbox.put(audio(1, MAX_AUDIO_MS / 1000))
+        waiting = await blocks(outbox.put(TurnEager(2, 0)))
+        await outbox.shut()
+        await waiting
         assert await outbox.get() is None
 
     @pytest.mark.parametrize("event", [TurnEager(1, 0), audio(1, MAX_AUDIO_MS / 1000)])

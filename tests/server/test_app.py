@@ -116,6 +116,24 @@ async def test_a_client_without_subprotocols_comes_in_too() -> None:
         assert opened.subprotocol is None
 
 
+async def test_nobody_is_added_while_those_inside_are_heard_late() -> None:
+    engine = ScriptedEngine({})
+    async with Server(engine, ServerOptions(port=0, max_late_s=0.3)) as server:
+        engine.late_s = 0.31
+        async with connect(server.url("ws", "/v1/stream")) as first:  # there is nobody yet
+            await first.recv()
+            assert not server.ready
+            with pytest.raises(InvalidStatus, match="503"):
+                await connect(server.url("ws", "/v1/stream"))
+            _, _, metrics = await ask(server, "GET /metrics HTTP/1.1", **host(server))
+            assert "textpro_hearing_late_seconds 0.31" in metrics
+            engine.late_s = 0.3
+            assert server.ready
+            async with connect(server.url("ws", "/v1/stream")) as second:
+                await second.recv()
+    engine.close()
+
+
 async def test_not_ready_while_full_or_stopping() -> None:
     async with serving(max_sessions=1) as server:
         async with connect(server.url("ws", "/v1/stream")) as opened:
@@ -138,7 +156,7 @@ async def test_a_sick_engine_is_not_ready() -> None:
         for _ in range(3):
             engine.health.failed("llm")
         status, _, body = await ask(server, "GET /readyz HTTP/1.1", **host(server))
-        assert (status, body) == (503, "a model fails\n")
+        assert (status, body) == (503, "a model fails, or hangs\n")
         metrics = await ask(server, "GET /metrics HTTP/1.1", **host(server))
         assert 'textpro_model_faults{model="llm"} 3.0' in metrics[2]
     engine.close()

@@ -65,6 +65,20 @@ def test_slots_in_all_and_of_one_address() -> None:
     assert slots.take("c")
 
 
+def test_where_those_inside_are_served_late_nobody_is_added() -> None:
+    late = True
+    slots = Slots(3, 0, lambda: late)
+    assert slots.take("a")  # nobody was there to be served late
+    assert not slots.free
+    assert not slots.take("b")
+    late = False
+    assert slots.take("b")
+    late = True
+    slots.give_back("a")
+    slots.give_back("b")
+    assert slots.take("c")
+
+
 def test_without_a_bound_one_address_may_take_all() -> None:
     slots = Slots(2, 0)
     assert slots.take("a")

@@ -148,14 +148,17 @@ def parts_of(engine: Engine, stack: AsyncExitStack) -> Parts:
 async def _serve(order: dict[str, Any], lines: asyncio.StreamReader) -> None:
     from textpro_stream.bench.stepwise import KINDS, StepwiseConversation
     from textpro_stream.pipeline.engine import Engine
+    from textpro_stream.pipeline.housekeeping import settle
     from textpro_stream.server.app import Server
 
     settings = settings_from(order["settings"])
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(await Engine.load(settings))
-        # What refuses others here is not what is measured: rooms for a crowd, and for baselines
-        # audio at more than the pace of speech.
-        options = ServerOptions(host="127.0.0.1", port=0, max_sessions=64, audio_speed=2 * FAST)
+        # What refuses others here is not what is measured: rooms for a crowd, however badly it is
+        # then served, and for baselines audio at more than the pace of speech.
+        options = ServerOptions(
+            host="127.0.0.1", port=0, max_sessions=64, max_late_s=0.0, audio_speed=2 * FAST
+        )
         ours = await stack.enter_async_context(Server(engine, options))
         ports = {OURS: ours.port}
         if order["baselines"]:
@@ -169,6 +172,7 @@ async def _serve(order: dict[str, Any], lines: asyncio.StreamReader) -> None:
                 door = partial(open_baseline, kind)
                 server = Server(engine, options, open_conversation=door)
                 ports[kind] = (await stack.enter_async_context(server)).port
+        settle()  # as `textpro serve` does
         _say({"ports": ports, "facts": _facts(engine)})
         while await lines.readline():
             times = os.times()

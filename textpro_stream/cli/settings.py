@@ -48,6 +48,7 @@ BOUNDS: dict[str, tuple[float, float]] = {  # least and greatest value that make
     "server.port": (0, 65_535),
     "server.max_sessions": (1, 10_000),
     "server.max_sessions_per_ip": (0, 10_000),
+    "server.max_late_s": (0.0, 60.0),
     "server.idle_s": (1, 1_000_000),
     "server.rest_s": (0.1, 1_000_000),
     "server.session_s": (1, 1_000_000),

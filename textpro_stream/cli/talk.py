@@ -84,6 +84,7 @@ async def _talk(args: argparse.Namespace, settings: Settings, backend: Backend) 
     from textpro_stream.cli.progress import Downloads
     from textpro_stream.cli.report import choose_report
     from textpro_stream.pipeline import Engine
+    from textpro_stream.pipeline.housekeeping import settle
 
     spoken = not args.no_speech and settings.speech.engine != "none"
     choose(backend.devices(), args.microphone, "microphone")  # before any model is loaded
@@ -106,6 +107,7 @@ async def _talk(args: argparse.Namespace, settings: Settings, backend: Backend) 
         hint = "space: speak, space: done" if keys else "speak; Ctrl-C ends"
         report = choose_report(hint=hint)
         stack.callback(report.close)
+        settle()
         return await hold(engine.open(), microphone, loudspeaker, report, keys)
 
 

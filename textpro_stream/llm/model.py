@@ -164,6 +164,11 @@ class LanguageModel:
             return "the projector is random: replies mean nothing"
         return ""
 
+    @property
+    def knows_tools(self) -> bool:
+        """The template shows tools to the model; otherwise they are left out."""
+        return self.chat.knows_tools
+
     def open(
         self,
         options: LlmOptions | None = None,
@@ -176,7 +181,7 @@ class LanguageModel:
         Args:
             options: other sampling, system prompt or context than the model was loaded with.
             observer: told of "prefill" and "decode".
-            tools: functions that the model may ask for; see `Dialogue.knows_tools`.
+            tools: functions that the model may ask for; see `knows_tools`.
 
         Raises:
             ConfigError: a system prompt that does not fit the context.

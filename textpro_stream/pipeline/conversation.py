@@ -39,6 +39,7 @@ from textpro_stream.pipeline.failure import cause
 from textpro_stream.pipeline.health import Health
 from textpro_stream.pipeline.inbox import Inbox, Item
 from textpro_stream.pipeline.latency import Arrivals, TurnMarks
+from textpro_stream.pipeline.lateness import Lateness
 from textpro_stream.pipeline.mind import Mind
 from textpro_stream.pipeline.orders import (
     Add,
@@ -81,6 +82,7 @@ class Conversation:
         outbox: that the mind puts events into as well.
         device: where the ear runs.
         health: told of a recognizer that fails.
+        lateness: told how long audio waits for being heard.
         trace: of this conversation.
         clock: for arrivals and CPU time.
         live: audio comes at its own pace, and somebody may listen to the reply. Otherwise (a file
@@ -96,6 +98,7 @@ class Conversation:
         outbox: Outbox,
         device: DeviceThread,
         health: Health,
+        lateness: Lateness,
         trace: Trace,
         clock: Clock,
         live: bool,
@@ -103,10 +106,11 @@ class Conversation:
         self.trace = trace
         self._ear, self._mind, self._device = ear, mind, device
         self._outbox, self._clock, self._live = outbox, clock, live
-        self._health, self._lost = health, 0  # turns in a row
+        self._health, self._lateness = health, lateness
+        self._lost = 0  # turns in a row
         self._answering = mind is not None  # an endpoint brings a reply
         self._interruptible = True
-        self._inbox, self._framer, self._arrivals = Inbox(), Framer(), Arrivals()
+        self._inbox, self._framer, self._arrivals = Inbox(clock), Framer(), Arrivals()
         self._cpu = 0.0
         self._turn = 0  # the last one that an event was about
         self._failure: TextproError | None = None
@@ -143,6 +147,7 @@ class Conversation:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        await self._outbox.shut()
 
     async def push(self, chunk: AudioChunk) -> None:
         """Hear audio, cut as you like; waits while a second of it is still unheard.
@@ -328,6 +333,9 @@ class Conversation:
                 self._ear.replying = self._live and self._interruptible and self._replying
                 await self._hear(partial(self._ear.push, taken))
                 taken = [frame for frame in taken if frame.end > self._ear.taken]
+            if self._live:  # else it is as late as it likes
+                now = self._clock.now()
+                self._lateness.note(now, now - self._inbox.since)
         await self._hear(self._ear.finish)
         if self._mind is not None:
             await self._mind.end()

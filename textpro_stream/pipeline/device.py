@@ -5,7 +5,9 @@ was asked for plus what its kind can wait, and the earliest goes first (Liu and 
 words come before the next token, and yet nothing starves: a step waits at most for its slack and
 for the steps that were asked for before its deadline. A conversation has at most two steps at a
 time, one of its ear and one of its mind, so with n conversations those are fewer than 2 n, and
-conversations take turns by themselves. It knows nothing of what the steps do.
+conversations take turns by themselves. A step that never ends cannot be ended from outside; who
+waits for it or behind it is told so instead of waiting for ever. It knows nothing of what the steps
+do.
 """
 
 from __future__ import annotations
@@ -13,15 +15,19 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import Future, InvalidStateError
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeVar
 
 from textpro_stream.clock import Clock, MonotonicClock
+from textpro_stream.errors import StageError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -39,6 +45,11 @@ class Priority(IntEnum):
 # conversation's whole block of hearing (some 50 ms) would not change who goes first.
 SLACK_S = {Priority.HEAR: 0.0, Priority.PREFILL: 0.02, Priority.DECODE: 0.06}
 
+# A step that takes longer hangs. The longest that does not is a full context read anew: 2 s with
+# the default model, some 20 s with one ten times its size.
+HANGS_S = 60.0
+IDLE_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -55,6 +66,9 @@ class DeviceThread:
         name: of the thread, as it appears in a debugger.
         around: entered once in the thread, around its whole life (torch's inference mode).
         clock: for the deadlines.
+        idle: called in the thread, once, whenever nothing has been asked of it for a while.
+        idle_s: how long that is.
+        hangs_s: a step that takes longer is taken to hang.
     """
 
     def __init__(
@@ -62,23 +76,34 @@ class DeviceThread:
         name: str,
         around: Callable[[], AbstractContextManager[object]] = nullcontext,
         clock: Clock | None = None,
+        *,
+        idle: Callable[[], object] = lambda: None,
+        idle_s: float = IDLE_S,
+        hangs_s: float = HANGS_S,
     ) -> None:
-        self._around = around
+        self._name, self._around = name, around
         self._clock = clock or MonotonicClock()
         # deadline, age, when it was asked for, whose, what
         self._waiting: list[tuple[float, int, float, Future[Any], Callable[[], Any]]] = []
         self._worst_wait_s = 0.0
         self._ages = itertools.count()
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = threading.Event()
+        self._idle, self._idle_s, self._hangs_s = idle, idle_s, hangs_s
+        self._running: tuple[float, Future[Any]] | None = None  # since when, and whose
+        self._hangs = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
+        threading.Thread(target=self._watch, name=f"{name} watch", daemon=True).start()
 
     async def run(self, priority: Priority, step: Callable[[], T]) -> T:
         """Wait for a step's result; what it raises is raised here.
 
         Cancelled while it waits, the step never runs. Cancelled while it runs, it runs to its end
         and later steps come after it, so state owned by this thread is never touched by two.
+
+        Raises:
+            StageError: the device hangs, in this step or in one before it.
         """
         return await asyncio.wrap_future(self.submit(priority, step))
 
@@ -86,8 +111,11 @@ class DeviceThread:
         """The same without waiting."""
         future: Future[T] = Future()
         with self._changed:
-            if self._closed:
+            if self._closed.is_set():
                 raise RuntimeError("the device thread is closed; its engine was left")
+            if self._hangs:
+                future.set_exception(self._hanging())
+                return future
             now = self._clock.now()
             entry = (now + SLACK_S[priority], next(self._ages), now, future, step)
             heapq.heappush(self._waiting, entry)
@@ -100,32 +128,75 @@ class DeviceThread:
             worst, self._worst_wait_s = self._worst_wait_s, 0.0
             return Load(len(self._waiting), worst)
 
+    @property
+    def hangs(self) -> bool:
+        """A step has been running for so long that it is not expected to end."""
+        return self._hangs
+
     def close(self) -> None:
         """Drop what waits, let the running step end, and end the thread."""
         with self._changed:
-            self._closed = True
+            self._closed.set()
             for *_, future, _ in self._waiting:
                 future.cancel()
             self._waiting.clear()
             self._changed.notify()
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is not self._thread and not self._hangs:
             self._thread.join()
 
     def _work(self) -> None:
         with self._around():
             while True:
                 with self._changed:
-                    while not self._waiting and not self._closed:
-                        self._changed.wait()
-                    if self._closed:
+                    self._running, self._hangs = None, False
+                    idle = not self._changed.wait_for(self._wanted, self._idle_s)
+                if idle:
+                    self._idle()
+                with self._changed:
+                    self._changed.wait_for(self._wanted)
+                    if self._closed.is_set():
                         return
                     _, _, asked, future, step = heapq.heappop(self._waiting)
-                    wait = self._clock.now() - asked
-                    self._worst_wait_s = max(self._worst_wait_s, wait)
-                if not future.set_running_or_notify_cancel():
-                    continue
-                try:
-                    future.set_result(step())
-                except BaseException as error:  # whoever waits for the step gets it
-                    future.set_exception(error)
+                    now = self._clock.now()
+                    self._worst_wait_s = max(self._worst_wait_s, now - asked)
+                    if not future.set_running_or_notify_cancel():
+                        continue
+                    self._running = now, future
+                _finish(future, step)
                 del future, step  # a waiting thread must not keep the last result alive
+
+    def _wanted(self) -> bool:
+        return bool(self._waiting) or self._closed.is_set()
+
+    def _watch(self) -> None:
+        """Give up a step that hangs, and all that wait behind it."""
+        while not self._closed.wait(self._hangs_s / 10):
+            with self._changed:
+                if self._running is None or self._hangs:
+                    continue
+                since, future = self._running
+                if self._clock.now() - since <= self._hangs_s:
+                    continue
+                self._hangs = True
+                log.error("%s hangs: a step has not ended for %g s", self._name, self._hangs_s)
+                for given_up in (future, *(waiting[3] for waiting in self._waiting)):
+                    with suppress(InvalidStateError):  # it has just ended, or was cancelled
+                        given_up.set_exception(self._hanging())
+                self._waiting.clear()
+
+    def _hanging(self) -> StageError:
+        return StageError(
+            f"{self._name} has not finished a step for {self._hangs_s:g} s; restart the program"
+        )
+
+
+def _finish(future: Future[T], step: Callable[[], T]) -> None:
+    """Run a step; whoever waits for it gets its result, or what it raises."""
+    try:
+        result = step()
+    except BaseException as error:
+        with suppress(InvalidStateError):  # it was given up
+            future.set_exception(error)
+    else:
+        with suppress(InvalidStateError):
+            future.set_result(result)

@@ -23,6 +23,8 @@ from textpro_stream.pipeline.ear import Ear
 from textpro_stream.pipeline.failure import first
 from textpro_stream.pipeline.giving import Giver
 from textpro_stream.pipeline.health import Health
+from textpro_stream.pipeline.housekeeping import give_back
+from textpro_stream.pipeline.lateness import Lateness
 from textpro_stream.pipeline.mind import Mind
 from textpro_stream.pipeline.outbox import Outbox
 from textpro_stream.pipeline.threads import in_thread
@@ -57,7 +59,7 @@ class Engine:
         self.settings = settings
         self.asr, self.llm, self.voice = asr, llm, voice
         self._vad, self._device, self._clock = vad, device, clock
-        self._health = Health()
+        self._health, self._lateness = Health(), Lateness()
 
     @classmethod
     async def load(
@@ -111,13 +113,21 @@ class Engine:
 
     @property
     def healthy(self) -> bool:
-        """Every model did what it was last asked for, or failed but a few times in a row."""
-        return self._health.healthy
+        """Every model did what it was last asked for, or failed but a few times in a row.
+
+        And the device does not hang.
+        """
+        return self._health.healthy and not self._device.hangs
 
     @property
     def faults(self) -> dict[str, int]:
         """Failures so far: asr, llm, voice."""
         return {model: self._health.faults[model] for model in ("asr", "llm", "voice")}
+
+    @property
+    def late_s(self) -> float:
+        """By how much hearing lags behind the microphones: p95 of the last ten seconds."""
+        return self._lateness.p95_s(self._clock.now())
 
     def load_figures(self) -> Load:
         """How many steps wait for the device, and the worst wait since this was last asked."""
@@ -175,6 +185,7 @@ class Engine:
             outbox=outbox,
             device=self._device,
             health=self._health,
+            lateness=self._lateness,
             trace=trace,
             clock=clock,
             live=live,
@@ -265,7 +276,8 @@ def physical_cores() -> int:
 def _device_thread(device: torch.device) -> DeviceThread:
     import torch
 
-    return DeviceThread(f"device {device}", torch.inference_mode)
+    # Nobody is heard: a microphone that is open asks for something every 20 ms.
+    return DeviceThread(f"device {device}", torch.inference_mode, idle=give_back)
 
 
 async def _load_asr(

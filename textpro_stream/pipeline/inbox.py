@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from textpro_stream.clock import Clock
 from textpro_stream.contracts import FRAME, AudioChunk, samples_of_ms
 
 WAITING_MS = 1000  # whoever feeds faster than this is heard waits
@@ -17,10 +18,16 @@ Item = AudioChunk | Deed
 
 
 class Inbox:
-    """A queue with one reader that takes several frames at once when it has fallen behind."""
+    """A queue with one reader that takes several frames at once when it has fallen behind.
 
-    def __init__(self) -> None:
-        self._items: deque[Item] = deque()
+    Args:
+        clock: says when what is taken had come.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.since = 0.0  # when the first frame of those taken last had come
+        self._clock = clock
+        self._items: deque[tuple[Item, float]] = deque()
         self._changed = asyncio.Condition()
         self._ended = False  # nothing more comes
         self._shut = False  # nothing more is wanted
@@ -31,7 +38,7 @@ class Inbox:
         async with self._changed:
             await self._changed.wait_for(lambda: self._shut or len(self._items) < room)
             if not self._shut:
-                self._items.append(item)
+                self._items.append((item, self._clock.now()))
                 self._changed.notify_all()
             return not self._shut
 
@@ -54,13 +61,13 @@ class Inbox:
             await self._changed.wait_for(lambda: self._ended or bool(self._items))
             if not self._items:
                 return None
-            first = self._items.popleft()
+            first, since = self._items.popleft()
             self._changed.notify_all()
             if not isinstance(first, AudioChunk):
                 return first
-            frames = [first]
+            frames, self.since = [first], since
             while self._items and len(frames) < BATCH:
-                following = self._items[0]
+                following = self._items[0][0]
                 if not isinstance(following, AudioChunk):
                     break
                 frames.append(following)

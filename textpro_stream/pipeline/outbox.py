@@ -59,6 +59,12 @@ class Outbox:
             self._closed = True
             self._changed.notify_all()
 
+    async def shut(self) -> None:
+        """Nobody reads any more: forget what waits."""
+        await self.close()
+        self._events.clear()
+        self._audio_ms = 0.0
+
     def _append(self, event: Event) -> None:
         if not self._closed:
             self._events.append(event)

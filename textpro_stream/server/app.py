@@ -30,6 +30,7 @@ from textpro_stream.config import ServerOptions
 from textpro_stream.errors import ConfigError, TextproError
 from textpro_stream.events import ReplyAudio, ReplyEnded
 from textpro_stream.pipeline.failure import first
+from textpro_stream.pipeline.housekeeping import settle
 from textpro_stream.server import lean
 from textpro_stream.server.door import Door, House
 from textpro_stream.server.http import Answers, page_folder
@@ -135,7 +136,7 @@ class Server:
             asyncio.Event(),
         )
         self._tls = tls_context(options)
-        self._slots = Slots(options.max_sessions, options.max_sessions_per_ip)
+        self._slots = Slots(options.max_sessions, options.max_sessions_per_ip, self._crowded)
         self._reception = Reception(
             self._house,
             Gate(options, self._keys, secure=self._tls is not None),
@@ -231,6 +232,7 @@ class Server:
         except TextproError as error:
             log.warning("warming up failed: %s", error)
         finally:
+            settle()
             self._reception.warm = True
 
     async def drain(self) -> None:
@@ -256,6 +258,10 @@ class Server:
                 connection.transport.abort()
 
     # A session
+
+    def _crowded(self) -> bool:
+        bound = self._house.options.max_late_s
+        return bool(bound) and self._house.engine.late_s > bound
 
     async def _welcome(self, connection: ServerConnection) -> None:
         assert connection.request is not None, "the handshake is over"

@@ -5,6 +5,8 @@ What breaks a limit is told so, as `Hangup`, and the connection ends with the co
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textpro_stream.errors import TextproError
 
 DONE, GOING_AWAY, POLICY, FAILED, OVERLOADED = 1000, 1001, 1008, 1011, 1013  # WebSocket closing
@@ -81,10 +83,19 @@ class Errors:
 
 
 class Slots:
-    """Who is in: sessions in all and of one address."""
+    """Who is in: sessions in all and of one address.
 
-    def __init__(self, in_all: int, per_address: int) -> None:
+    Args:
+        in_all: most of them.
+        per_address: most from one network address; 0 = all of them.
+        crowded: those who are in are served too late already; nobody is added then.
+    """
+
+    def __init__(
+        self, in_all: int, per_address: int, crowded: Callable[[], bool] = lambda: False
+    ) -> None:
         self._in_all, self._per_address = in_all, per_address or in_all
+        self._crowded = crowded
         self._taken: dict[str, int] = {}
 
     @property
@@ -94,13 +105,12 @@ class Slots:
 
     def free_for(self, address: str) -> bool:
         """Another session from there would be admitted."""
-        mine = self._taken.get(address, 0)
-        return self.taken < self._in_all and mine < self._per_address
+        return self.free and self._taken.get(address, 0) < self._per_address
 
     @property
     def free(self) -> bool:
         """Somebody would be admitted."""
-        return self.taken < self._in_all
+        return self.taken < self._in_all and not (self.taken and self._crowded())
 
     def take(self, address: str) -> bool:
         """Admit a session, if there is room for it."""

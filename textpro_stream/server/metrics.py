@@ -109,6 +109,11 @@ class Metrics:
             "The longest that a step waited since this was last asked.",
             registry=registry,
         )
+        self.late = Gauge(
+            "textpro_hearing_late_seconds",
+            "By how much hearing lags behind the microphones, p95 of the last ten seconds.",
+            registry=registry,
+        )
         self.cache_rows = Gauge(
             "textpro_cache_rows", "Rows of the LLM's cache in use.", registry=registry
         )
@@ -159,6 +164,7 @@ class Metrics:
         load = engine.load_figures()
         self.steps.set(load.waiting)
         self.worst_wait.set(load.worst_wait_s)
+        self.late.set(engine.late_s)
         for model, n in engine.faults.items():
             self.faults.labels(model).set(n)
         return generate_latest(self.registry)

@@ -143,7 +143,7 @@ class Reception:
         if not self.warm:
             return "models are warming up"
         if not self._house.engine.healthy:
-            return "a model fails"
+            return "a model fails, or hangs"
         return "" if self._slots.free else "no free session"
 
     def _refuse(

@@ -65,9 +65,14 @@ class Script:
 
     def engine(self) -> Any:
         """As far as a route looks at it."""
-        voice = SimpleNamespace(rate_hz=RATE_HZ)
         return SimpleNamespace(
-            settings=Settings(), voice=voice, llm=object(), open=self.open, healthy=True, faults={}
+            settings=Settings(),
+            voice=SimpleNamespace(rate_hz=RATE_HZ),
+            llm=SimpleNamespace(knows_tools=True),
+            open=self.open,
+            healthy=True,
+            faults={},
+            late_s=0.0,
         )
 
 

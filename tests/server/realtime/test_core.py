@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -363,6 +363,20 @@ def test_a_failed_voice_is_a_note_in_the_metadata(desk: Desk) -> None:
     desk.reply(1)
     desk.hear(Failed(1, 0, "voice", "hoarse"))
     assert done_of(desk.given(1))["metadata"] == {"textpro.warning": "hoarse"}
+
+
+def test_a_model_that_was_not_told_of_the_tools_is_a_note_too() -> None:
+    desk = Desk(Core(replace(OFFER, knows_tools=False), "sess_1"))
+    tool = {"type": "function", "name": "weather"}
+    desk.turn(1)
+    assert done_of(desk.given(1))["metadata"] is None
+    desk.over(1)
+    desk.update(tools=[tool])
+    desk.turn(2)
+    assert "no place for tools" in done_of(desk.given(2))["metadata"]["textpro.warning"]
+    desk.over(2)
+    desk.respond(3, tool_choice="none")
+    assert done_of(desk.given(3))["metadata"] is None
 
 
 def test_a_reply_cut_by_length_is_incomplete(desk: Desk) -> None:

@@ -23,9 +23,11 @@ from textpro_stream.server.realtime.incoming import Json, Refused
 from textpro_stream.server.realtime.orders import Drop, Respond, Stop
 from textpro_stream.server.realtime.outgoing import server_error
 from textpro_stream.server.realtime.response import Response
+from textpro_stream.server.realtime.session import tools_of
 from textpro_stream.server.realtime.state import State
 
 MAX_FAILURES = 16  # remembered, to say why a turn failed
+TOOLLESS = "this model's chat template has no place for tools: it was not told of them"
 
 
 class Replies:
@@ -245,6 +247,8 @@ class Replies:
         conversation_id = self._conversation_id if own else None
         name = f"resp_{self._n:06d}"
         response = Response(name, settings, items, conversation_id, metadata)
+        if not self._state.offer.knows_tools and tools_of(settings):
+            response.warning = TOOLLESS
         if own:
             self.active = response
         return response

@@ -64,7 +64,7 @@ class Response:
     status: str = "in_progress"
     begun: bool = False  # the conversation has said something of it
     usage: Usage = field(default_factory=Usage)
-    warning: str = ""  # the voice failed
+    warning: str = ""  # what the client has to know of it, though it is no failure
     _output: list[Item] = field(default_factory=list)
     _previous: str | None = None  # the item before the open one
     _message: Item | None = None  # the open one

@@ -81,6 +81,7 @@ def offer_of(door: Door) -> Offer:
         voice=settings.speech.voice if engine.voice is not None else None,
         turn=settings.turn,
         llm=settings.llm,
+        knows_tools=engine.llm is None or engine.llm.knows_tools,
     )
 
 

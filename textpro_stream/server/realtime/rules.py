@@ -74,6 +74,7 @@ class Offer:
         voice: name of the voice; None if it has none.
         turn: how turns end where the client leaves that to us.
         llm: instructions and limits where the client leaves those to us.
+        knows_tools: the language model is shown the functions that it may ask for.
     """
 
     model: str
@@ -81,6 +82,7 @@ class Offer:
     voice: str | None
     turn: TurnOptions
     llm: LlmOptions
+    knows_tools: bool = True
 
 
 def session_rules(session: Json, offer: Offer) -> dict[str, Rule]:
