@@ -248,14 +248,20 @@ class ScriptedDialogue:
             yield piece
 
     def end_turn(
-        self, heard_characters: int | None = None, *, user: str = "", reply: str = ""
+        self,
+        heard_characters: int | None = None,
+        *,
+        called: bool = False,
+        user: str = "",
+        reply: str = "",
     ) -> None:
         log = "end" if heard_characters is None else f"end at {heard_characters}"
         self.log.append(log if reply else f"keep {user}")
         if self.turn:
             self.messages = (*self.messages, Message(user, "user", self.turn))
         if reply:
-            self.messages = (*self.messages, Message(reply, "assistant", ""))
+            calls = self.calls if called else ()
+            self.messages = (*self.messages, Message(reply, "assistant", "", calls))
         self.turn, self.drafted = "", None
 
     def needs_room(self) -> bool:

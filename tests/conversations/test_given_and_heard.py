@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 from scripted import Script, ScriptedDialogue, chunks, sound
 
-from textpro_stream.contracts import ReplyOptions
+from textpro_stream.contracts import Message, ReplyOptions, ToolCall
 from textpro_stream.events import (
     Event,
+    Finished,
     ReplyAudio,
     ReplyEnded,
     ReplyGiven,
+    ToolCalled,
     TurnEnded,
     TurnLatency,
 )
@@ -152,6 +154,26 @@ async def test_a_new_reply_does_not_wait_until_the_last_one_was_heard(stand, clo
         await reader.until(ReplyEnded, turn)
         assert (await reader.until(ReplyGiven, announced)).text == "By the way, it rains."
         assert announced == turn + 1
+
+
+async def test_what_was_called_is_remembered_though_the_words_were_not_heard_out(
+    stand, clock
+) -> None:
+    call = ToolCall("lamp", "{}")
+    stand.dialogue.calls = (call,)
+    async with replace(stand, clock=clock).open(live=True) as talk:
+        reader = Reader(talk)
+        await talk.say("Light, please")
+        await reader.until(ToolCalled)
+        await reader.until(ReplyGiven)
+        await talk.stop("barge_in")
+        ended = await reader.until(ReplyEnded)
+        await reader.until(TurnLatency)
+        assert (ended.reason, ended.text) == ("barge_in", "")
+        await talk.finish()
+        await reader.until(Finished)
+    assert stand.dialogue.log[-2:] == ["end at 0", "free"]
+    assert stand.dialogue.messages[-1] == Message("a1", "assistant", "", (call,))
 
 
 async def test_what_was_asked_for_can_be_stopped_before_it_begins(talkative) -> None:

@@ -366,6 +366,24 @@ def test_tools_are_shown_and_their_calls_are_no_words(
     assert CALLING not in told(dialogue)
 
 
+@pytest.mark.parametrize("called", [True, False])
+def test_of_an_interrupted_reply_the_calls_stay_if_they_were_made(
+    called: bool, told_by: With, scripted: Callable[..., None]
+) -> None:
+    model = told_by(TOOLS, max_tokens=100)
+    scripted(model, "Let me see. " + CALLING)
+    dialogue = model.open(tools=[WEATHER])
+    dialogue.say("Rain?")
+    dialogue.draft()
+    list(dialogue.reply())
+    dialogue.end_turn(3, called=called, user="u", reply="a")
+    calls = (CALL,) if called else ()
+    assert dialogue.messages[1] == Message("a", "assistant", "Let", calls)
+    dialogue.add(Message("t", "tool", "It rains."))
+    asked = f"[assistant]Let{CALLING if called else ''}<|im_end|>[tool]It rains."
+    assert asked in told(dialogue).replace("\n", "")
+
+
 def test_without_tools_a_call_is_text(told_by: With, scripted: Callable[..., None]) -> None:
     model = told_by(TOOLS, max_tokens=100)
     scripted(model, CALLING)
@@ -566,6 +584,19 @@ def test_memory_that_was_freed_is_built_again(told_by: With) -> None:
     assert plain.messages == freed.messages
     freed._cache._ready()
     assert freed._cache.held == plain._cache.held
+
+
+def test_behind_a_message_that_had_to_be_forgotten_is_the_beginning(told_by: With) -> None:
+    dialogue = told_by(context=120).open()
+    for i in range(12):
+        dialogue.add(Message(f"m{i}", "user" if i % 2 == 0 else "assistant", "rice and beans"))
+    left = [message.id for message in dialogue.messages]
+    assert "m1" not in left
+    dialogue.add(Message("new", "assistant", "Yes."), after="m1")
+    assert [message.id for message in dialogue.messages] == ["new", *left]
+    with pytest.raises(StageError, match="no message"):
+        dialogue.add(Message("other", "user", "No."), after="never was")
+    check_if_whole(dialogue)
 
 
 def test_a_change_that_cannot_be_made_leaves_the_draft_as_it_is(told_by: With) -> None:

@@ -12,6 +12,7 @@ from textpro_stream.bench.serve import OURS
 from textpro_stream.pipeline.latency import stages
 
 WIDTH = 720.0
+LEFT = 62.0  # of the plot; before it stand labels like -500 ms
 
 
 def class_of(system: str, systems: Sequence[str]) -> str:
@@ -33,8 +34,8 @@ def flatness(turns: Sequence[Turn], figure: str, title: str) -> str:
     height = 300.0
     longest = max(turn.speech_s for turn, _ in points)
     low = min(0.0, *(value for _, value in points))
-    high = max(value for _, value in points)
-    x = svg.Scale(0.0, longest * 1.04, 52.0, WIDTH - 12.0)
+    high = max(0.0, *(value for _, value in points))
+    x = svg.Scale(0.0, longest * 1.04, LEFT, WIDTH - 12.0)
     y = svg.Scale(low, high * 1.06, height - 42.0, 12.0)
     parts = _grid_y(y, WIDTH)
     for tick in svg.ticks(0.0, longest, 6):
@@ -155,7 +156,7 @@ def crowd(entries: Sequence[dict[str, Any]], title: str) -> str:
     bound = known[0]["bound_s"]
     high = max(bound, *(entry["server_perceived"]["p95"] for entry in known))
     most = max(entry["sessions"] for entry in known)
-    x = svg.Scale(0.0, most * 1.06, 52.0, WIDTH - 12.0)
+    x = svg.Scale(0.0, most * 1.06, LEFT, WIDTH - 12.0)
     y = svg.Scale(0.0, high * 1.1, height - 42.0, 12.0)
     parts = _grid_y(y, WIDTH)
     parts += [
@@ -163,8 +164,8 @@ def crowd(entries: Sequence[dict[str, Any]], title: str) -> str:
         for e in known
     ]
     parts.append(svg.label("sessions at once", WIDTH - 12, height - 4, "axis", "end"))
-    parts.append(svg.line(52, y(bound), WIDTH - 12, y(bound), "bound"))
-    parts.append(svg.label(f"bound {_ms(bound)}", 58, y(bound) - 5, "tick"))
+    parts.append(svg.line(LEFT, y(bound), WIDTH - 12, y(bound), "bound"))
+    parts.append(svg.label(f"bound {_ms(bound)}", LEFT + 6, y(bound) - 5, "tick"))
     for name, style in (("p50", "s0 line thin"), ("p95", "s0 line")):
         drawn = [(x(e["sessions"]), y(e["server_perceived"][name])) for e in known]
         parts.append(svg.path(drawn, style))
@@ -187,8 +188,8 @@ def median_turn(turns: Sequence[Turn]) -> Turn | None:
 def _grid_y(y: svg.Scale, width: float) -> list[str]:
     parts = []
     for tick in svg.ticks(y.low, y.high):
-        parts.append(svg.line(52, y(tick), width - 12, y(tick), "zero" if tick == 0 else "grid"))
-        parts.append(svg.label(_ms(tick), 46, y(tick) + 4, "tick", "end"))
+        parts.append(svg.line(LEFT, y(tick), width - 12, y(tick), "zero" if tick == 0 else "grid"))
+        parts.append(svg.label(_ms(tick), LEFT - 6, y(tick) + 4, "tick", "end"))
     return parts
 
 

@@ -19,7 +19,7 @@ STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.55 system-ui, sans-serif; font-variant-numeric: tabular-nums }
-main { max-width: 980px; margin: 0 auto; padding: 48px 20px 80px }
+main { max-width: 1080px; margin: 0 auto; padding: 48px 20px 80px }
 h1 { font-size: 30px; line-height: 1.2; letter-spacing: -.02em; margin: 0 0 6px }
 h2 { font-size: 18px; letter-spacing: -.01em; margin: 48px 0 2px }
 p { margin: 0 0 12px; max-width: 66ch } .soft { color: var(--soft) }
@@ -35,7 +35,7 @@ svg { display: block; width: 100%; min-width: 560px; height: auto }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; white-space: nowrap }
 th { text-align: right; font-weight: 500; color: var(--soft); white-space: normal;
   vertical-align: bottom; line-height: 1.25 }
-td { text-align: right } th, td { padding: 5px 8px; border-bottom: 1px solid var(--faint) }
+td { text-align: right } th, td { padding: 5px 7px; border-bottom: 1px solid var(--faint) }
 th:first-child, td:first-child, td.left, th.left { text-align: left }
 tr.first td { border-top: 2px solid var(--faint) } td small { color: var(--soft) }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px; font-size: 13.5px }
@@ -196,7 +196,7 @@ def _legend(systems: Sequence[str]) -> str:
 
 def _growth(result: dict[str, Any], figure: str) -> str:
     grown = [
-        f"{name} {round(of[figure] * 1000):+d} ms"
+        f"{name} {of[figure] * 1000:+.1f} ms"
         for name, of in result["growth"].items()
         if of[figure] is not None
     ]

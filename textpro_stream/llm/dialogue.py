@@ -89,7 +89,8 @@ class Dialogue:
 
         Args:
             message: its words are only words, whatever marks are in them.
-            after: id of the one before it; "" puts it first, None last.
+            after: id of the one before it; "" puts it first, None last. One that had to be
+                forgotten stands before all that is left.
 
         Raises:
             StageError: its id is known already, `after` is not, the context has no room for it
@@ -247,13 +248,19 @@ class Dialogue:
         return self._pieces_of(self._reply)
 
     def end_turn(
-        self, heard_characters: int | None = None, *, user: str = "", reply: str = ""
+        self,
+        heard_characters: int | None = None,
+        *,
+        called: bool = False,
+        user: str = "",
+        reply: str = "",
     ) -> None:
         """Close the turn as it was heard, and open the next.
 
         Args:
             heard_characters: characters of the reply that were heard; the token holding the last of
                 them stays, what follows is forgotten. None: all that was drawn.
+            called: what it asks for has been asked for, and stays, however little was heard.
             user: id of the message that the user's words become.
             reply: the same for the reply; there is none if none was drawn.
 
@@ -266,7 +273,7 @@ class Dialogue:
             message = Message(user or f"user {self._count}", "user", self._text)
             entries.append(Entry(message, tuple(said)))
         if self._reply is not None:
-            entries.append(self._entry_of(self._reply, heard_characters, reply))
+            entries.append(self._entry_of(self._reply, heard_characters, called, reply))
         self._forget_reply()
         self._memory.append(entries)
         self._begin()
@@ -296,17 +303,20 @@ class Dialogue:
         """Rows of the open turn's words."""
         return len(self._rows_said(self._spans, whole=False)[1])
 
-    def _entry_of(self, reply: Reply, heard_characters: int | None, message_id: str) -> Entry:
+    def _entry_of(
+        self, reply: Reply, heard_characters: int | None, called: bool, message_id: str
+    ) -> Entry:
         """What is remembered of a reply."""
+        calls = self.calls if called or heard_characters is None else ()
+        message_id = message_id or f"reply {self._count}"
         tokens = reply.heard(heard_characters)
         texts = reply.texts[: len(tokens)]
-        calls = self.calls if heard_characters is None else ()
-        text = _split(texts)[0] if calls else "".join(texts)
-        message = Message(message_id or f"reply {self._count}", "assistant", text, calls)
-        if heard_characters is not None and self._tools:
+        if self._tools and heard_characters is not None:
             heard = _split(reply.texts)[0][: max(0, heard_characters)]
-            if not text.startswith(heard):  # a call stood before them
-                return self._memory.entry(Message(message.id, "assistant", heard))
+            if calls or not "".join(texts).startswith(heard):  # calls stand among the tokens
+                return self._memory.entry(Message(message_id, "assistant", heard, calls))
+        text = _split(texts)[0] if calls else "".join(texts)
+        message = Message(message_id, "assistant", text, calls)
         return Entry(message, tuple(tokens), _ends(texts), made=True)
 
     def _rows_said(self, spans: Sequence[TokenSpan], *, whole: bool) -> tuple[str, list[Row]]:

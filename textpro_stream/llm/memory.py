@@ -8,6 +8,7 @@ the context is full the oldest turns are forgotten, whole.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,8 @@ from textpro_stream.contracts import Message, Tool
 from textpro_stream.errors import ConfigError, StageError, WeightsError
 from textpro_stream.llm.chat import Chat, Frame, Part
 from textpro_stream.llm.fusion import Row
+
+FORGOTTEN = 1024  # messages whose ids are still known
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Memory:
     ) -> None:
         self._chat, self._capacity = chat, capacity
         self._entries: list[Entry] = []  # oldest first
+        self._forgotten: deque[str] = deque(maxlen=FORGOTTEN)  # ids, for want of room
         self._setting = self._setting_of(options, tools)
         self.open()
 
@@ -198,12 +202,14 @@ class Memory:
     def add(self, message: Message, after: str | None, *, beside: int) -> None:
         """Remember a message behind the one with the id `after`; "" = first, None = last.
 
+        Behind one that had to be forgotten is the beginning of what is left.
+
         Raises:
             StageError: as `take`, or its id is known already, or `after` is not.
         """
         if any(entry.message.id == message.id for entry in self._entries):
             raise StageError(f"there is a message {message.id!r} already; give another id")
-        at = len(self._entries) if after is None else 0 if not after else self._index(after) + 1
+        at = self._behind(after)
         entry = self.entry(message)
         self.take([*self._entries[:at], entry, *self._entries[at:]], beside=beside, new=entry)
 
@@ -252,12 +258,22 @@ class Memory:
                 gone, over = end, over - rows
                 if over <= 0:
                     break
+            self._forgotten.extend(entry.message.id for entry in self._entries[:gone])
             self._entries = self._entries[gone:]
             self.open(user=self._user_is_next or not self._entries)
 
     def _back_to(self, entries: list[Entry], user: bool) -> None:
         self._entries = entries
         self.open(user=user)
+
+    def _behind(self, message_id: str | None) -> int:
+        """Where what follows a message goes: at the beginning if it is forgotten."""
+        if message_id is None:
+            return len(self._entries)
+        known = any(entry.message.id == message_id for entry in self._entries)
+        if not message_id or (not known and message_id in self._forgotten):
+            return 0
+        return self._index(message_id) + 1
 
     def _index(self, message_id: str) -> int:
         for i, entry in enumerate(self._entries):

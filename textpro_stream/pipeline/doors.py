@@ -152,12 +152,18 @@ class Dialoguing(Replying, Protocol):
         ...
 
     def end_turn(
-        self, heard_characters: int | None = None, *, user: str = "", reply: str = ""
+        self,
+        heard_characters: int | None = None,
+        *,
+        called: bool = False,
+        user: str = "",
+        reply: str = "",
     ) -> None:
         """The turn is over and leaves two messages with these ids, or one without a reply.
 
         Args:
             heard_characters: of an interrupted reply, how much is to be remembered.
+            called: its calls were told before it was interrupted, and are remembered too.
             user: id of what the user said.
             reply: id of the reply.
         """

@@ -70,6 +70,7 @@ class Given:
 
     text: str  # to be remembered
     heard: int | None = None  # characters of it that were heard; None: it was not stopped
+    called: tuple[ToolCall, ...] = ()  # functions that it asked for, as was told
 
 
 class Giver:
@@ -250,12 +251,13 @@ class Giver:
 
     async def _conclude(self, reply: Reply, marks: TurnMarks) -> Given:
         """The reply is complete, or was stopped: what of it is to be remembered."""
-        turn, heard = reply.turn, None
+        turn, heard, called = reply.turn, None, tuple[ToolCall, ...]()
         if not self._stop.done():
             self._health.worked("llm")
             if not reply.given:
                 await self._outbox.put(ReplyStarted(turn, self._trace.position))
-            for call in reply.source.calls:
+            called = reply.source.calls
+            for call in called:
                 await self._outbox.put(ToolCalled(turn, self._trace.position, call))
             reason, position = reply.source.reason, self._trace.position
             given = ReplyGiven(turn, position, reply.text, reason, marks.report())
@@ -280,7 +282,7 @@ class Giver:
             await self._outbox.put(ReplyEnded(turn, self._trace.position, text, reason))
         self.ended, self.last = turn, Said(text, self._clock.now())
         await self._outbox.put(TurnLatency(turn, self._trace.position, marks.report()))
-        return Given(text, heard)
+        return Given(text, heard, called)
 
     async def _hear_out(self, reply: Reply) -> None:
         """With somebody listening, a reply lasts until its audio has been heard."""

@@ -201,8 +201,9 @@ class Mind:
         """Reply to the open turn, or to the memory; both become memory."""
         prepare = partial(self._draft, turn, (), marks)
         given = await self.giver.give(turn, marks, prepare=prepare, recover=self._free)
-        ids = {"user": f"u{turn}", "reply": f"a{turn}"}
-        await self._prefill(partial(self._dialogue.end_turn, given.heard, **ids))
+        ids, called = {"user": f"u{turn}", "reply": f"a{turn}"}, bool(given.called)
+        step = partial(self._dialogue.end_turn, given.heard, called=called, **ids)
+        await self._prefill(step)
         await self._tidy()
 
     async def _free(self) -> None:
@@ -278,9 +279,8 @@ class Mind:
             self.giver.begin(turn, source, marks)
 
         given = await self.giver.give(turn, marks, prepare=prepare, recover=self._free)
-        calls = source.calls if given.heard is None else ()
-        if remember and (given.text or calls):
-            message = Message(f"a{turn}", "assistant", given.text, calls)
+        if remember and (given.text or given.called):
+            message = Message(f"a{turn}", "assistant", given.text, given.called)
             await self._prefill(partial(self._dialogue.add, message))
 
     async def _tidy(self) -> None:
