@@ -4,7 +4,8 @@
 
 Options: `server` as in `ServerOptions`; `pieces` of each reply, `piece_s` that each takes;
 `rate_hz` of the voice; `fails`: a model ("asr", "llm", "voice") that fails the first `times` times
-with a `failure` of `FAILURES`; `espeak`: the real voice, whose process may hang for as long.
+with a `failure` of `FAILURES`, or takes `HANG_S` ("hang"); `hangs_s`: the device is taken to hang
+after so long; `espeak`: the real voice, whose process may hang for as long.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from textpro_stream.clock import MonotonicClock
 from textpro_stream.config import ServerOptions, Settings, SpeechOptions
 from textpro_stream.contracts import AudioChunk, SpokenChunk, Transcript
 from textpro_stream.errors import StageError
-from textpro_stream.pipeline.device import DeviceThread
+from textpro_stream.pipeline.device import HANGS_S, DeviceThread
 from textpro_stream.pipeline.health import Health
 from textpro_stream.server.app import Server
 from textpro_stream.speech import open_voice
 
 WORDS = [(" What", 0.8), (" time", 1.1), (" is it?", 1.4)]
 
+HANG_S = 2.0
 
 FAILURES: dict[str, Exception] = {
     "bug": RuntimeError("scripted failure"),
@@ -53,7 +55,10 @@ class Faults:
     def strike(self, model: str) -> None:
         if model == self.model and self.left > 0:
             self.left -= 1
-            raise FAILURES[self.failure]
+            if self.failure == "hang":
+                time.sleep(HANG_S)
+            else:
+                raise FAILURES[self.failure]
 
 
 class FaultyRecognizer(ScriptedRecognizer):
@@ -104,13 +109,13 @@ class ScriptedEngine:
             order.get("fails", ""), order.get("times", 1), order.get("failure", "bug")
         )
         self.voice: Any = FaultyVoice(rate_hz=order.get("rate_hz", 16_000), faults=self._faults)
-        self._device = DeviceThread("scripted device")
+        self._device = DeviceThread("scripted device", hangs_s=order.get("hangs_s", HANGS_S))
         self._pieces = order.get("pieces")
         self._piece_s = order.get("piece_s", 0.0)
 
     @property
     def healthy(self) -> bool:
-        return self.health.healthy
+        return self.health.healthy and not self._device.hangs
 
     @property
     def faults(self) -> dict[str, int]:

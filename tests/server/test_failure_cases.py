@@ -581,6 +581,30 @@ async def test_a_model_that_fails_costs_one_turn(model: str) -> None:
         await server.returns_to(baseline)
 
 
+@pytest.mark.parametrize("model", ["asr", "llm"])
+async def test_a_model_that_hangs_is_told_to_whoever_waits(model: str) -> None:
+    with serving(fails=model, failure="hang", hangs_s=0.3) as server:
+        async with connect(server.url) as session:
+            began = time.monotonic()
+            if model == "llm":
+                await session.say("hello")
+            else:
+                await session.send(pcm(QUESTION))
+            seen = await until(session, "error")
+            assert "restart" in seen[-1]["message"]
+            assert time.monotonic() - began < 1.5  # the step itself takes two seconds
+            assert not server.ready()
+            seen += [message async for message in session]
+        if model == "llm":
+            (done,) = (m for m in seen if m["type"] == "reply.done")
+            assert done["reason"] == "failed"
+        for _ in range(100):  # it came back after all
+            if server.ready():
+                break
+            await asyncio.sleep(0.05)
+        await server.returns_to(await server.settle())
+
+
 async def test_a_failure_is_its_own_sessions_alone() -> None:
     with serving(fails="llm", times=2) as server:
         async with connect(server.url) as fine, connect(server.url) as failing:
