@@ -159,6 +159,21 @@ async def test_whoever_waits_for_the_step_that_hangs_waits_no_longer() -> None:
     leave.set()
 
 
+async def test_what_is_to_be_tidied_up_comes_behind_what_hangs() -> None:
+    device, tidied = DeviceThread("test device", hangs_s=0.05), list[int]()
+    with busy(device):
+        device.afterwards(Priority.PREFILL, lambda: tidied.append(1))
+        with pytest.raises(StageError, match="has not finished"):
+            await device.run(Priority.HEAR, lambda: None)
+        device.afterwards(Priority.PREFILL, lambda: tidied.append(2))
+    while device.hangs:  # noqa: ASYNC110, another thread clears it
+        await asyncio.sleep(0.001)
+    await device.run(Priority.DECODE, lambda: None)
+    assert tidied == [1, 2]
+    device.close()
+    device.afterwards(Priority.PREFILL, lambda: tidied.append(3))  # nobody is there any more
+
+
 async def test_a_steady_stream_of_short_steps_does_not_hang() -> None:
     device = DeviceThread("test device", hangs_s=0.2)
     for _ in range(40):

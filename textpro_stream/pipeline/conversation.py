@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -320,8 +319,7 @@ class Conversation:
         finally:
             self._tasks = None
             await self._inbox.shut()
-            with suppress(RuntimeError):  # the engine was left first
-                self._device.submit(Priority.HEAR, self._ear.clear)  # the recognizer's memory
+            self._device.afterwards(Priority.HEAR, self._ear.clear)  # the recognizer's memory
             await self._outbox.close(*last)
 
     async def _listen(self) -> None:

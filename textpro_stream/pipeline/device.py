@@ -22,7 +22,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from textpro_stream.clock import Clock, MonotonicClock
 from textpro_stream.errors import StageError
@@ -49,6 +49,17 @@ SLACK_S = {Priority.HEAR: 0.0, Priority.PREFILL: 0.02, Priority.DECODE: 0.06}
 # the default model, some 20 s with one ten times its size.
 HANGS_S = 60.0
 IDLE_S = 10.0
+
+
+class _Entry(NamedTuple):
+    """A step that waits; its first two fields order it."""
+
+    deadline: float
+    age: int  # unique
+    asked: float  # when
+    future: Future[Any]
+    step: Callable[[], Any]
+    kept: bool  # whatever hangs before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +94,7 @@ class DeviceThread:
     ) -> None:
         self._name, self._around = name, around
         self._clock = clock or MonotonicClock()
-        # deadline, age, when it was asked for, whose, what
-        self._waiting: list[tuple[float, int, float, Future[Any], Callable[[], Any]]] = []
+        self._waiting: list[_Entry] = []  # a heap
         self._worst_wait_s = 0.0
         self._ages = itertools.count()
         self._changed = threading.Condition()
@@ -115,12 +125,23 @@ class DeviceThread:
                 raise RuntimeError("the device thread is closed; its engine was left")
             if self._hangs:
                 future.set_exception(self._hanging())
-                return future
-            now = self._clock.now()
-            entry = (now + SLACK_S[priority], next(self._ages), now, future, step)
-            heapq.heappush(self._waiting, entry)
-            self._changed.notify()
+            else:
+                self._push(priority, future, step, kept=False)
         return future
+
+    def afterwards(self, priority: Priority, step: Callable[[], object]) -> None:
+        """Have something tidied up; nobody waits for it, and it comes even behind what hangs."""
+        with self._changed:
+            if not self._closed.is_set():
+                self._push(priority, Future(), step, kept=True)
+
+    def _push(
+        self, priority: Priority, future: Future[Any], step: Callable[[], Any], *, kept: bool
+    ) -> None:
+        now = self._clock.now()
+        deadline = now + SLACK_S[priority]
+        heapq.heappush(self._waiting, _Entry(deadline, next(self._ages), now, future, step, kept))
+        self._changed.notify()
 
     def load(self) -> Load:
         """How busy it is; the worst wait is counted anew from here."""
@@ -137,8 +158,8 @@ class DeviceThread:
         """Drop what waits, let the running step end, and end the thread."""
         with self._changed:
             self._closed.set()
-            for *_, future, _ in self._waiting:
-                future.cancel()
+            for entry in self._waiting:
+                entry.future.cancel()
             self._waiting.clear()
             self._changed.notify()
         if threading.current_thread() is not self._thread and not self._hangs:
@@ -156,14 +177,13 @@ class DeviceThread:
                     self._changed.wait_for(self._wanted)
                     if self._closed.is_set():
                         return
-                    _, _, asked, future, step = heapq.heappop(self._waiting)
-                    now = self._clock.now()
-                    self._worst_wait_s = max(self._worst_wait_s, now - asked)
-                    if not future.set_running_or_notify_cancel():
+                    entry, now = heapq.heappop(self._waiting), self._clock.now()
+                    self._worst_wait_s = max(self._worst_wait_s, now - entry.asked)
+                    if not entry.future.set_running_or_notify_cancel():
                         continue
-                    self._running = now, future
-                _finish(future, step)
-                del future, step  # a waiting thread must not keep the last result alive
+                    self._running = now, entry.future
+                _finish(entry.future, entry.step)
+                del entry  # a waiting thread must not keep the last result alive
 
     def _wanted(self) -> bool:
         return bool(self._waiting) or self._closed.is_set()
@@ -179,10 +199,13 @@ class DeviceThread:
                     continue
                 self._hangs = True
                 log.error("%s hangs: a step has not ended for %g s", self._name, self._hangs_s)
-                for given_up in (future, *(waiting[3] for waiting in self._waiting)):
+                kept = [entry for entry in self._waiting if entry.kept]
+                lost = [entry.future for entry in self._waiting if not entry.kept]
+                for given_up in (future, *lost):
                     with suppress(InvalidStateError):  # it has just ended, or was cancelled
                         given_up.set_exception(self._hanging())
-                self._waiting.clear()
+                self._waiting = kept
+                heapq.heapify(self._waiting)
 
     def _hanging(self) -> StageError:
         return StageError(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar, assert_never
@@ -133,8 +132,7 @@ class Mind:
                 self._orders.task_done()
         finally:
             await self.giver.close()
-            with suppress(RuntimeError):  # the engine was left first
-                self._device.submit(Priority.PREFILL, self._dialogue.free)
+            self._device.afterwards(Priority.PREFILL, self._dialogue.free)
 
     async def _obey(self, order: Order) -> None:
         match order:
