@@ -61,6 +61,13 @@ def test_what_stays_behind_is_named() -> None:
     ]
 
 
+def test_memory_comes_back_too_but_for_a_twentieth() -> None:
+    assert complaints(BEFORE, hour(), replace(BEFORE, rss_mib=525.0)) == []
+    assert complaints(BEFORE, hour(), replace(BEFORE, rss_mib=526.0)) == [
+        "rss_mib: 526 after everybody left, 500 before"
+    ]
+
+
 @contextmanager
 def metrics(text: str) -> Iterator[str]:
     class Page(BaseHTTPRequestHandler):

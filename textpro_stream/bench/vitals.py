@@ -114,8 +114,8 @@ def complaints(before: Vitals, samples: Sequence[Vitals], after: Vitals) -> list
     then, now = asdict(before), asdict(after)
     left = [
         f"{name}: {now[name]:g} after everybody left, {then[name]:g} before"
-        for name in COUNTS
-        if now[name] > then[name]
+        for name in (*MEMORY, *COUNTS)
+        if now[name] > then[name] + (_allowed(name, then[name]) if name in MEMORY else 0)
     ]
     return grown + left
 
@@ -131,15 +131,20 @@ def _trend(name: str, before: Vitals, samples: Sequence[Vitals], after: Vitals) 
     points = [(sample.at_s / 60, float(getattr(sample, name))) for sample in half]
     middle = statistics.median(value for _, value in points) if points else 0.0
     per_min = slope(points)
-    share, least = (MEMORY_SHARE, MEMORY_MIB) if name in MEMORY else (COUNT_SHARE, COUNT_LEAST)
     return Trend(
         start=getattr(before, name),
         end=getattr(after, name),
         median=middle,
         slope_per_min=round(per_min, 4),
         growth=round(per_min * (points[-1][0] - points[0][0]), 3) if points else 0.0,
-        allowed=round(max(least, share * middle), 3),
+        allowed=round(_allowed(name, middle), 3),
     )
+
+
+def _allowed(name: str, usual: float) -> float:
+    """By how much it may differ and be called the same."""
+    share, least = (MEMORY_SHARE, MEMORY_MIB) if name in MEMORY else (COUNT_SHARE, COUNT_LEAST)
+    return max(least, share * usual)
 
 
 def _figures(url: str) -> dict[str, float]:
