@@ -189,23 +189,26 @@ class DeviceThread:
         return bool(self._waiting) or self._closed.is_set()
 
     def _watch(self) -> None:
-        """Give up a step that hangs, and all that wait behind it."""
         while not self._closed.wait(self._hangs_s / 10):
             with self._changed:
-                if self._running is None or self._hangs:
-                    continue
-                since, future = self._running
-                if self._clock.now() - since <= self._hangs_s:
-                    continue
-                self._hangs = True
-                log.error("%s hangs: a step has not ended for %g s", self._name, self._hangs_s)
-                kept = [entry for entry in self._waiting if entry.kept]
-                lost = [entry.future for entry in self._waiting if not entry.kept]
-                for given_up in (future, *lost):
-                    with suppress(InvalidStateError):  # it has just ended, or was cancelled
-                        given_up.set_exception(self._hanging())
-                self._waiting = kept
-                heapq.heapify(self._waiting)
+                self._look()  # by itself: whatever a step gives back must not live on in here
+
+    def _look(self) -> None:
+        """Give up a step that hangs, and all that wait behind it."""
+        if self._running is None or self._hangs:
+            return
+        since, future = self._running
+        if self._clock.now() - since <= self._hangs_s:
+            return
+        self._hangs = True
+        log.error("%s hangs: a step has not ended for %g s", self._name, self._hangs_s)
+        kept = [entry for entry in self._waiting if entry.kept]
+        lost = [entry.future for entry in self._waiting if not entry.kept]
+        for given_up in (future, *lost):
+            with suppress(InvalidStateError):  # it has just ended, or was cancelled
+                given_up.set_exception(self._hanging())
+        self._waiting = kept
+        heapq.heapify(self._waiting)
 
     def _hanging(self) -> StageError:
         return StageError(
