@@ -53,6 +53,12 @@ def test_what_grows_is_named_with_its_slope() -> None:
     assert complaint.startswith("fds grows")
 
 
+def test_memory_may_have_its_fill_in_the_first_minutes_and_counts_may_not() -> None:
+    assert complaints(BEFORE, hour(rss_mib=60.0)[:40], BEFORE) == []
+    assert len(complaints(BEFORE, hour(rss_mib=60.0)[:200], BEFORE)) == 1
+    assert len(complaints(BEFORE, hour(fds=5.0)[:40], BEFORE)) == 1
+
+
 def test_what_stays_behind_is_named() -> None:
     after = replace(BEFORE, fds=21, sessions=1)
     assert complaints(BEFORE, hour(), after) == [
