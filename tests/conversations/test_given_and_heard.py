@@ -19,6 +19,7 @@ from textpro_stream.events import (
     TurnEnded,
     TurnLatency,
 )
+from textpro_stream.pipeline.device import Priority
 from textpro_stream.pipeline.reply import LEAD_S
 
 QUESTION = sound(("silence", 0.5), ("voice", 1.0), ("silence", 1.5))
@@ -172,6 +173,7 @@ async def test_what_was_called_is_remembered_though_the_words_were_not_heard_out
         assert (ended.reason, ended.text) == ("barge_in", "")
         await talk.finish()
         await reader.until(Finished)
+    await stand.device.run(Priority.DECODE, lambda: None)  # behind what is tidied up
     assert stand.dialogue.log[-2:] == ["end at 0", "free"]
     assert stand.dialogue.messages[-1] == Message("a1", "assistant", "", (call,))
 

@@ -48,7 +48,7 @@ SLACK_S = {Priority.HEAR: 0.0, Priority.PREFILL: 0.02, Priority.DECODE: 0.06}
 # A step that takes longer hangs. The longest that does not is a full context read anew: 2 s with
 # the default model, some 20 s with one ten times its size.
 HANGS_S = 60.0
-IDLE_S = 10.0
+IDLE_S = 10.0  # longer than the pauses between somebody's visits, so that nobody meets the tidying
 
 
 class _Entry(NamedTuple):

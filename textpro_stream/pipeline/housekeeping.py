@@ -10,8 +10,9 @@ from typing import Any
 
 
 def settle() -> None:
-    """All that lives now stays: let the collector pass it by. Call it once, when all is loaded.
+    """All that lives now stays: let the collector pass it by.
 
+    Call it once, when all is loaded and before anybody is served: it holds everything up that long.
     A whole collection takes 90 ms with torch imported, in whichever thread it strikes, and is so
     dear that Python puts it off; then what a conversation leaves in cycles (sockets and failures
     make some) waits for it. Of what came later it takes next to nothing, and comes often.

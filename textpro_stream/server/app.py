@@ -30,7 +30,6 @@ from textpro_stream.config import ServerOptions
 from textpro_stream.errors import ConfigError, TextproError
 from textpro_stream.events import ReplyAudio, ReplyEnded
 from textpro_stream.pipeline.failure import first
-from textpro_stream.pipeline.housekeeping import settle
 from textpro_stream.server import lean
 from textpro_stream.server.door import Door, House
 from textpro_stream.server.http import Answers, page_folder
@@ -232,7 +231,6 @@ class Server:
         except TextproError as error:
             log.warning("warming up failed: %s", error)
         finally:
-            settle()
             self._reception.warm = True
 
     async def drain(self) -> None:
