@@ -1,4 +1,4 @@
-"""The values and doors that every stage shares.
+"""The values that every stage shares; what stands behind them is in `ports.py`.
 
 Positions are sample indices at 16 kHz since the stream began: integers add up exactly, and
 seconds appear only on screens and on the wire. Stages return values; only `pipeline/` speaks
@@ -7,10 +7,8 @@ in events.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +20,6 @@ SAMPLE_RATE = 16_000  # Hz; sources resample at the edge
 MEL_HOP = 160  # samples; one mel frame = 10 ms
 POSITION_HOP = 320  # samples; one encoder position = 20 ms
 FRAME = 320  # samples; the grid on which a conversation moves, so cutting audio changes nothing
-
-In_contra = TypeVar("In_contra", contravariant=True)
-Out_co = TypeVar("Out_co", covariant=True)
 
 
 def seconds(samples: int) -> float:
@@ -71,7 +66,7 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
+class ListenedFrame:
     """One frame of audio and the words that were committed with it."""
 
     chunk: AudioChunk
@@ -94,6 +89,7 @@ class ProsodyWindow:
     rate_tps: float  # tokens per second of the stretch they cover
 
 
+EndpointReason = Literal["complete", "silence", "end_of_audio", "pushed"]
 TurnSignalKind = Literal["speech_started", "speech_stopped", "eager", "resumed", "endpoint"]
 
 
@@ -104,7 +100,27 @@ class TurnSignal:
     kind: TurnSignalKind
     at: int  # samples; where the decision was made
     speech: int  # samples; where speech began (speech_started, resumed) or ended (the others)
-    reason: str = ""  # endpoint: "complete" | "silence" | "end_of_audio" | "too_long" | "pushed"
+    reason: EndpointReason | None = None  # of an endpoint
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenTurn:
+    """What somebody is saying, as far as it is known. Each one replaces the last."""
+
+    number: int
+    spans: tuple[TokenSpan, ...] = ()  # committed; typed words are a span without states
+    tail: tuple[TokenSpan, ...] = ()  # what would be committed, were the turn over now
+    over: bool = False  # it is, or may be: be ready to reply
+
+    @property
+    def text(self) -> str:
+        """All of its words."""
+        return "".join(span.text for span in (*self.spans, *self.tail))
+
+
+def has_words(text: str) -> bool:
+    """Whether there is anything in a transcript to reply to; marks and noises are not."""
+    return any(character.isalnum() for character in text)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,57 +178,32 @@ class ReplyOptions:
     remember: bool = True  # False: the conversation knows nothing of this reply
 
 
-class Stage(Protocol[In_contra, Out_co]):
-    """One conversation's state of one step. Not shared, not thread-safe."""
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of a reply's text, whole characters."""
 
-    def push(self, item: In_contra, /) -> Sequence[Out_co]:
-        """Take one item; give what it completed."""
-        ...
-
-    def finish(self) -> Sequence[Out_co]:
-        """The stream ended; give the rest. Nothing may be pushed afterwards."""
-        ...
+    text: str
+    tokens: int = 1  # that it took
 
 
-class Session(Protocol):
-    """One growing KV cache: the five verbs that any LLM engine can stand behind."""
-
-    @property
-    def length(self) -> int:
-        """Rows held."""
-        ...
-
-    def prefill(self, rows: Tensor, /) -> None:
-        """Append rows, shape (n, d_model)."""
-        ...
-
-    def crop(self, length: int, /) -> None:
-        """Keep the first `length` rows."""
-        ...
-
-    def logits(self) -> Tensor:
-        """Next-token logits after the last row, shape (vocabulary,)."""
-        ...
-
-    def decode(self, token: int, /) -> None:
-        """Append one token's row."""
-        ...
+GenerationEndReason = Literal["stop", "length"]
 
 
-ReplyTokens = Iterator[str]  # pieces of reply text, whole characters each
+@dataclass(frozen=True, slots=True)
+class GenerationEnd:
+    """The LLM has no more to say. Always the last delta of a reply that did not fail."""
+
+    reason: GenerationEndReason
+    prompt_tokens: int | None = None  # in front of the reply; None: the engine does not tell
+    cached_tokens: int | None = None  # of those, how many were there before the reply was asked for
 
 
-class Observer(Protocol):
-    """Where a stage says what it is busy with; it carries no stopwatch of its own."""
-
-    def span(self, name: str, /) -> AbstractContextManager[None]:
-        """Enter while working on `name`: encoder, decoder, prefill, decode, speech, vad."""
-        ...
+Delta = TextDelta | ToolCall | GenerationEnd
 
 
-class Unobserved:
-    """The observer that costs nothing."""
+@dataclass(frozen=True, slots=True)
+class Playout:
+    """What came of a reply: how much of it reached the user."""
 
-    def span(self, name: str, /) -> AbstractContextManager[None]:
-        """Do nothing."""
-        return nullcontext()
+    characters: int | None = None  # None: all of it
+    calls_told: bool = True  # the functions that it asks for were told, and are remembered

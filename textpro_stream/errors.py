@@ -5,8 +5,7 @@
     ├── WeightsError            a model that is missing, damaged or of the wrong shape
     ├── AudioFormatError        audio that cannot be read
     ├── DeviceError             a microphone, loudspeaker or accelerator that is not there
-    ├── StageError              a stage failed while a conversation was running
-    └── Overloaded              the engine has no room for another conversation
+    └── StageError              a stage failed while a conversation was running
 
 A message names what was expected, what was found and what to do; the same facts are attributes.
 """
@@ -61,7 +60,19 @@ class StageError(TextproError):
     code = "stage"
 
 
-class Overloaded(TextproError):
-    """The engine has no room for another conversation."""
+def unwrap(error: BaseException) -> BaseException:
+    """The first real failure in a (nested) group of them, as task groups raise."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
-    code = "overloaded"
+
+def as_textpro_error(error: BaseException) -> TextproError:
+    """The one error that a person should see; an unexpected one is its cause."""
+    error = unwrap(error)
+    if isinstance(error, TextproError):
+        return error
+    text = " ".join(str(error).split())
+    failure = StageError(f"a stage failed: {type(error).__name__}: {text}")
+    failure.__cause__ = error
+    return failure

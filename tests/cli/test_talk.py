@@ -19,7 +19,7 @@ from textpro_stream.clock import MonotonicClock
 from textpro_stream.errors import DeviceError
 from textpro_stream.events import Event, Failed, ReplyAudio, ReplyDucked, ReplyEnded, TurnEnded
 from textpro_stream.pipeline import Conversation
-from textpro_stream.pipeline.device import DeviceThread
+from textpro_stream.runtime.device import DeviceThread
 
 RATE_HZ = 1000  # of the loudspeaker and of the scripted voice
 

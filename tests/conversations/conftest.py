@@ -8,7 +8,7 @@ import pytest
 from scripted import Script
 from stand import Stand
 
-from textpro_stream.pipeline.device import DeviceThread
+from textpro_stream.runtime.device import DeviceThread
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from textpro_stream.events import (
     TurnEnded,
     TurnLatency,
 )
-from textpro_stream.pipeline.device import Priority
-from textpro_stream.pipeline.reply import LEAD_S
+from textpro_stream.runtime.device import Priority
+from textpro_stream.pipeline.spoken_reply import LEAD_S
 
 QUESTION = sound(("silence", 0.5), ("voice", 1.0), ("silence", 1.5))
 WORDS = 60  # of the long reply: six seconds of audio

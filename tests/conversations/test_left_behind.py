@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from scripted import Script, ScriptedDialogue, ScriptedRecognizer, chunks, sound
 
-from textpro_stream.pipeline.device import Priority
+from textpro_stream.runtime.device import Priority
 
 TALK = sound(("silence", 0.5), ("voice", 1.0), ("silence", 0.4))
 

@@ -31,7 +31,7 @@ from textpro_stream.events import (
     TurnResumed,
     WordsCommitted,
 )
-from textpro_stream.pipeline.latency import discrepancy
+from textpro_stream.telemetry.marks import discrepancy
 
 QUESTION = sound(("silence", 0.5), ("voice", 1.0), ("silence", 1.5))
 

@@ -7,7 +7,7 @@ from scripted import Script, chunks, sound
 from stand import Stand
 
 from textpro_stream.events import ReplyEnded, TurnEager
-from textpro_stream.pipeline.device import DeviceThread, Priority
+from textpro_stream.runtime.device import DeviceThread, Priority
 
 WORDS = [(" Hello", 0.8), (" you", 1.2)]
 

@@ -124,7 +124,7 @@ def parts_of(engine: Engine, stack: AsyncExitStack) -> Parts:
     from textpro_stream import store
     from textpro_stream.bench.stepwise import Parts
     from textpro_stream.clock import MonotonicClock
-    from textpro_stream.pipeline.device import DeviceThread
+    from textpro_stream.runtime.device import DeviceThread
     from textpro_stream.turn import load_vad
 
     settings, llm = engine.settings, engine.llm
@@ -148,7 +148,7 @@ def parts_of(engine: Engine, stack: AsyncExitStack) -> Parts:
 async def _serve(order: dict[str, Any], lines: asyncio.StreamReader) -> None:
     from textpro_stream.bench.stepwise import KINDS, StepwiseConversation
     from textpro_stream.pipeline.engine import Engine
-    from textpro_stream.pipeline.housekeeping import settle
+    from textpro_stream.runtime.memory import settle
     from textpro_stream.server.app import Server
 
     settings = settings_from(order["settings"])

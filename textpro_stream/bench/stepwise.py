@@ -51,13 +51,13 @@ from textpro_stream.events import (
     TurnLatency,
     WordsCommitted,
 )
-from textpro_stream.pipeline.device import DeviceThread, Priority
+from textpro_stream.runtime.device import DeviceThread, Priority
 from textpro_stream.pipeline.doors import Recognizing, Speaking
-from textpro_stream.pipeline.ear import has_words
+from textpro_stream.pipeline.listener import has_words
 from textpro_stream.pipeline.failure import cause
-from textpro_stream.pipeline.latency import Arrivals, TurnMarks
+from textpro_stream.telemetry.marks import Arrivals, TurnMarks
 from textpro_stream.pipeline.outbox import Outbox
-from textpro_stream.pipeline.trace import Trace
+from textpro_stream.telemetry.trace import Trace
 from textpro_stream.turn import Endpointer, VadModel
 
 Kind = Literal["record-then-run", "sentence-streaming"]

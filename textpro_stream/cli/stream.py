@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from textpro_stream.cli.follow import Outcome
     from textpro_stream.cli.report import Report
     from textpro_stream.contracts import AudioChunk
-    from textpro_stream.pipeline.trace import Trace
+    from textpro_stream.telemetry.trace import Trace
 
 EXAMPLES = """\
 examples:
@@ -151,7 +151,7 @@ def _refuse(name: str, problem: AudioFormatError, report: Report) -> Outcome:
 
 
 def _write_trace(path: Path, traces: list[tuple[str, Trace]]) -> None:
-    from textpro_stream.pipeline.trace import write_chrome_trace
+    from textpro_stream.telemetry.trace import write_chrome_trace
 
     try:
         write_chrome_trace(path, traces)

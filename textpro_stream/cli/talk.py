@@ -84,7 +84,7 @@ async def _talk(args: argparse.Namespace, settings: Settings, backend: Backend) 
     from textpro_stream.cli.progress import Downloads
     from textpro_stream.cli.report import choose_report
     from textpro_stream.pipeline import Engine
-    from textpro_stream.pipeline.housekeeping import settle
+    from textpro_stream.runtime.memory import settle
 
     spoken = not args.no_speech and settings.speech.engine != "none"
     choose(backend.devices(), args.microphone, "microphone")  # before any model is loaded

@@ -30,7 +30,7 @@ from textpro_stream.evaluate.manifest import Item, read_manifest
 from textpro_stream.evaluate.mix import read_audio
 from textpro_stream.evaluate.reference import Reference, transcribe_references
 from textpro_stream.evaluate.score import Errors, Summary, TimedWord, errors, lags
-from textpro_stream.pipeline.trace import Trace
+from textpro_stream.telemetry.trace import Trace
 from textpro_stream.whisper import WhisperPro
 from textpro_stream.whisper.recognizer import Work
 

@@ -2,6 +2,6 @@
 
 from textpro_stream.pipeline.conversation import Conversation
 from textpro_stream.pipeline.engine import Engine
-from textpro_stream.pipeline.trace import Trace
+from textpro_stream.telemetry.trace import Trace
 
 __all__ = ["Conversation", "Engine", "Trace"]

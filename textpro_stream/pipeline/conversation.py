@@ -32,14 +32,14 @@ from textpro_stream.events import (
     TurnResumed,
     WordsCommitted,
 )
-from textpro_stream.pipeline.device import DeviceThread, Priority
-from textpro_stream.pipeline.ear import Ear, Step, Turn, has_words
+from textpro_stream.runtime.device import DeviceThread, Priority
+from textpro_stream.pipeline.listener import Ear, Step, Turn, has_words
 from textpro_stream.pipeline.failure import cause
-from textpro_stream.pipeline.health import Health
+from textpro_stream.runtime.health import Health
 from textpro_stream.pipeline.inbox import Inbox, Item
-from textpro_stream.pipeline.latency import Arrivals, TurnMarks
-from textpro_stream.pipeline.lateness import Lateness
-from textpro_stream.pipeline.mind import Mind
+from textpro_stream.telemetry.marks import Arrivals, TurnMarks
+from textpro_stream.runtime.lateness import Lateness
+from textpro_stream.pipeline.responder import Mind
 from textpro_stream.pipeline.orders import (
     Add,
     Announce,
@@ -58,7 +58,7 @@ from textpro_stream.pipeline.orders import (
     Truncate,
 )
 from textpro_stream.pipeline.outbox import Outbox
-from textpro_stream.pipeline.trace import Trace
+from textpro_stream.telemetry.trace import Trace
 from textpro_stream.turn.barge_in import echoes
 
 log = logging.getLogger(__name__)

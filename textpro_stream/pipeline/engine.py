@@ -18,17 +18,17 @@ from textpro_stream.clock import Clock, MonotonicClock
 from textpro_stream.config import DeviceOptions, Settings
 from textpro_stream.errors import DeviceError
 from textpro_stream.pipeline.conversation import Conversation
-from textpro_stream.pipeline.device import DeviceThread, Load
-from textpro_stream.pipeline.ear import Ear
+from textpro_stream.runtime.device import DeviceThread, Load
+from textpro_stream.pipeline.listener import Ear
 from textpro_stream.pipeline.failure import first
-from textpro_stream.pipeline.giving import Giver
-from textpro_stream.pipeline.health import Health
-from textpro_stream.pipeline.housekeeping import give_back
-from textpro_stream.pipeline.lateness import Lateness
-from textpro_stream.pipeline.mind import Mind
+from textpro_stream.pipeline.reply_player import Giver
+from textpro_stream.runtime.health import Health
+from textpro_stream.runtime.memory import give_back
+from textpro_stream.runtime.lateness import Lateness
+from textpro_stream.pipeline.responder import Mind
 from textpro_stream.pipeline.outbox import Outbox
-from textpro_stream.pipeline.threads import in_thread
-from textpro_stream.pipeline.trace import Trace
+from textpro_stream.runtime.loading import in_thread
+from textpro_stream.telemetry.trace import Trace
 from textpro_stream.turn import BargeIn, Endpointer, VadModel, load_vad
 
 if TYPE_CHECKING:

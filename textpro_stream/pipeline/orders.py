@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from textpro_stream.config import LlmOptions
 from textpro_stream.contracts import Message, ReplyOptions, TokenSpan, Tool
-from textpro_stream.pipeline.latency import TurnMarks
+from textpro_stream.telemetry.marks import TurnMarks
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from textpro_stream.clock import MonotonicClock
 from textpro_stream.config import ServerOptions
 from textpro_stream.contracts import AudioChunk
 from textpro_stream.events import TurnEnded
-from textpro_stream.pipeline.device import DeviceThread
+from textpro_stream.runtime.device import DeviceThread
 from textpro_stream.server.app import Server
 from textpro_stream.server.realtime.codec import Encoder
 

@@ -1,6 +1,6 @@
 """When a model is taken for broken, and when for well again."""
 
-from textpro_stream.pipeline.health import IN_A_ROW, Health
+from textpro_stream.runtime.health import IN_A_ROW, Health
 
 
 def test_failures_in_a_row_of_one_model_make_it_unhealthy() -> None:

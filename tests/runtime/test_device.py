@@ -10,7 +10,7 @@ import pytest
 
 from textpro_stream.clock import VirtualClock
 from textpro_stream.errors import StageError
-from textpro_stream.pipeline.device import SLACK_S, DeviceThread, Priority
+from textpro_stream.runtime.device import SLACK_S, DeviceThread, Priority
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 HOARD = """
 import ctypes
-from textpro_stream.pipeline.housekeeping import give_back
+from textpro_stream.runtime.memory import give_back
 
 
 def resident():
@@ -37,7 +37,7 @@ def test_what_was_freed_goes_back() -> None:
 
 SETTLED = """
 import gc
-from textpro_stream.pipeline.housekeeping import settle
+from textpro_stream.runtime.memory import settle
 
 kept = [[] for _ in range(1000)]
 settle()

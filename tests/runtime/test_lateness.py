@@ -1,6 +1,6 @@
 """How late hearing is, of late."""
 
-from textpro_stream.pipeline.lateness import ENOUGH, WINDOW_S, Lateness
+from textpro_stream.runtime.lateness import ENOUGH, WINDOW_S, Lateness
 
 
 def test_it_is_the_95th_percentile() -> None:

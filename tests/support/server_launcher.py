@@ -28,8 +28,8 @@ from textpro_stream.clock import MonotonicClock
 from textpro_stream.config import ServerOptions, Settings, SpeechOptions
 from textpro_stream.contracts import AudioChunk, SpokenChunk, Transcript
 from textpro_stream.errors import StageError
-from textpro_stream.pipeline.device import HANGS_S, DeviceThread
-from textpro_stream.pipeline.health import Health
+from textpro_stream.runtime.device import HANGS_S, DeviceThread
+from textpro_stream.runtime.health import Health
 from textpro_stream.server.app import Server
 from textpro_stream.speech import open_voice
 

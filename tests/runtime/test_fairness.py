@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textpro_stream.clock import VirtualClock
-from textpro_stream.pipeline.device import SLACK_S, DeviceThread, Priority
+from textpro_stream.runtime.device import SLACK_S, DeviceThread, Priority
 
 
 class WorkClock(VirtualClock):

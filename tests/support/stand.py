@@ -20,14 +20,14 @@ from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.contracts import AudioChunk
 from textpro_stream.events import Event
 from textpro_stream.pipeline.conversation import Conversation
-from textpro_stream.pipeline.device import DeviceThread
-from textpro_stream.pipeline.ear import Ear
-from textpro_stream.pipeline.giving import Giver
-from textpro_stream.pipeline.health import Health
-from textpro_stream.pipeline.lateness import Lateness
-from textpro_stream.pipeline.mind import Mind
+from textpro_stream.runtime.device import DeviceThread
+from textpro_stream.pipeline.listener import Ear
+from textpro_stream.pipeline.reply_player import Giver
+from textpro_stream.runtime.health import Health
+from textpro_stream.runtime.lateness import Lateness
+from textpro_stream.pipeline.responder import Mind
 from textpro_stream.pipeline.outbox import Outbox
-from textpro_stream.pipeline.trace import Trace
+from textpro_stream.telemetry.trace import Trace
 from textpro_stream.turn import BargeIn, Endpointer
 
 

@@ -25,15 +25,15 @@ from textpro_stream.events import (
     ToolCalled,
     TurnLatency,
 )
-from textpro_stream.pipeline.device import DeviceThread
+from textpro_stream.runtime.device import DeviceThread
 from textpro_stream.pipeline.doors import Replying, Speaking
 from textpro_stream.pipeline.failure import cause
-from textpro_stream.pipeline.health import Health
-from textpro_stream.pipeline.latency import TurnMarks
+from textpro_stream.runtime.health import Health
+from textpro_stream.telemetry.marks import TurnMarks
 from textpro_stream.pipeline.outbox import Outbox
 from textpro_stream.pipeline.playback import to_word
-from textpro_stream.pipeline.reply import Reply
-from textpro_stream.pipeline.trace import Trace
+from textpro_stream.pipeline.spoken_reply import Reply
+from textpro_stream.telemetry.trace import Trace
 
 log = logging.getLogger(__name__)
 

@@ -20,13 +20,13 @@ from textpro_stream.config import LlmOptions
 from textpro_stream.contracts import Message, TokenSpan, Tool
 from textpro_stream.errors import ConfigError, StageError, TextproError
 from textpro_stream.events import Failed
-from textpro_stream.pipeline.device import DeviceThread, Priority
+from textpro_stream.runtime.device import DeviceThread, Priority
 from textpro_stream.pipeline.doors import Dialoguing, Replying
-from textpro_stream.pipeline.ear import has_words
+from textpro_stream.pipeline.listener import has_words
 from textpro_stream.pipeline.failure import cause
-from textpro_stream.pipeline.giving import Giver, Recital
-from textpro_stream.pipeline.health import Health
-from textpro_stream.pipeline.latency import TurnMarks
+from textpro_stream.pipeline.reply_player import Giver, Recital
+from textpro_stream.runtime.health import Health
+from textpro_stream.telemetry.marks import TurnMarks
 from textpro_stream.pipeline.orders import (
     Add,
     Announce,
@@ -45,7 +45,7 @@ from textpro_stream.pipeline.orders import (
     Truncate,
 )
 from textpro_stream.pipeline.outbox import Outbox
-from textpro_stream.pipeline.trace import Trace
+from textpro_stream.telemetry.trace import Trace
 
 log = logging.getLogger(__name__)
 

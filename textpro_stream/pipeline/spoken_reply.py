@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, cast
 
 from textpro_stream.clock import Clock
 from textpro_stream.events import Event, Failed, ReplyAudio, ReplyStarted, ReplyText
-from textpro_stream.pipeline.device import DeviceThread, Priority
+from textpro_stream.runtime.device import DeviceThread, Priority
 from textpro_stream.pipeline.doors import Replying, Speaking
 from textpro_stream.pipeline.failure import cause
-from textpro_stream.pipeline.health import Health
-from textpro_stream.pipeline.latency import TurnMarks
+from textpro_stream.runtime.health import Health
+from textpro_stream.telemetry.marks import TurnMarks
 from textpro_stream.pipeline.playback import Playback
-from textpro_stream.pipeline.trace import Trace
+from textpro_stream.telemetry.trace import Trace
 from textpro_stream.speech import Clause, ClauseSplitter
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from textpro_stream.clock import VirtualClock
-from textpro_stream.pipeline.trace import Trace, chrome_trace, write_chrome_trace
+from textpro_stream.telemetry.trace import Trace, chrome_trace, write_chrome_trace
 
 
 async def recorded(record: bool = True) -> Trace:

@@ -42,8 +42,8 @@ from textpro_stream.events import (
     WordsCommitted,
 )
 from textpro_stream.pipeline.doors import Endpointing, Recognizing
-from textpro_stream.pipeline.latency import TurnMarks
-from textpro_stream.pipeline.trace import Trace
+from textpro_stream.telemetry.marks import TurnMarks
+from textpro_stream.telemetry.trace import Trace
 from textpro_stream.turn.barge_in import BargeIn, BargeInSignal
 
 OPENING = 2 * SAMPLE_RATE  # samples kept beyond the pre-roll: deciding that speech began takes time

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textpro_stream.pipeline.latency import Arrivals, TurnMarks, discrepancy, parts, stages
+from textpro_stream.telemetry.marks import Arrivals, TurnMarks, discrepancy, parts, stages
 
 
 def test_the_earliest_arrival_is_believed() -> None:

@@ -1,0 +1,1 @@
+"""What conversations run on: the device thread, hardware, memory, health. Knows no conversation."""

@@ -1,0 +1,1 @@
+"""Where the time went: marks of a turn, spans of a trace."""
