@@ -7,24 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
-
-
-class Clock(Protocol):
-    """Wall time for pacing and traces; never for deciding what was said."""
-
-    def now(self) -> float:
-        """Seconds since an arbitrary fixed moment; never goes back."""
-        ...
-
-    def cpu(self) -> float:
-        """CPU seconds that this process has used, all threads."""
-        ...
-
-    async def sleep_until(self, moment: float) -> None:
-        """Return once `now() >= moment`."""
-        ...
-
 
 class MonotonicClock:
     """The machine's own clock."""

@@ -15,7 +15,8 @@ from scripted import (
     chunks,
 )
 
-from textpro_stream.clock import Clock, VirtualClock
+from textpro_stream.clock import VirtualClock
+from textpro_stream.ports import Clock
 from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.contracts import AudioChunk
 from textpro_stream.events import Event

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 from textpro_stream.audio.frames import Framer
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.contracts import AudioChunk, seconds
 
 

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from textpro_stream.audio.resample import Resampler
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.contracts import SAMPLE_RATE
 
 FRAME_S = 0.04

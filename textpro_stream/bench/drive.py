@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from textpro_stream.bench.questions import AUDIBLE, Question
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, seconds
 from textpro_stream.errors import DeviceError, TextproError
 

@@ -34,7 +34,8 @@ from textpro_stream.bench.questions import (
     spoken_questions,
 )
 from textpro_stream.bench.serve import OURS, MeasuredServer
-from textpro_stream.clock import Clock, MonotonicClock
+from textpro_stream.clock import MonotonicClock
+from textpro_stream.ports import Clock
 from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError
 

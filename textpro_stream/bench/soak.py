@@ -33,7 +33,8 @@ from textpro_stream.bench.figures import summarise
 from textpro_stream.bench.machine import environment
 from textpro_stream.bench.questions import spoken_questions
 from textpro_stream.bench.vitals import Monitor, Vitals, complaints, trends
-from textpro_stream.clock import Clock, MonotonicClock
+from textpro_stream.clock import MonotonicClock
+from textpro_stream.ports import Clock
 from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError, DeviceError
 

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self, cast
 
 from textpro_stream.audio.frames import Framer
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import (
     FRAME,

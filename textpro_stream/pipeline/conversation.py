@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from textpro_stream.audio.frames import Framer
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.contracts import AudioChunk, Message, ReplyOptions, Tool, seconds
 from textpro_stream.errors import StageError, TextproError

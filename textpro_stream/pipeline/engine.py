@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from textpro_stream.clock import Clock, MonotonicClock
+from textpro_stream.clock import MonotonicClock
+from textpro_stream.ports import Clock
 from textpro_stream.config import DeviceOptions, Settings
 from textpro_stream.errors import DeviceError
 from textpro_stream.pipeline.conversation import Conversation

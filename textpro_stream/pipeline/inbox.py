@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.contracts import FRAME, AudioChunk, samples_of_ms
 
 WAITING_MS = 1000  # whoever feeds faster than this is heard waits

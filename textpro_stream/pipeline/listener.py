@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import (
     FRAME,

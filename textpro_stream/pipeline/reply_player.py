@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.contracts import ToolCall
 from textpro_stream.errors import TextproError
 from textpro_stream.events import (

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar, assert_never
 
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.config import LlmOptions
 from textpro_stream.contracts import Message, TokenSpan, Tool
 from textpro_stream.errors import ConfigError, StageError, TextproError

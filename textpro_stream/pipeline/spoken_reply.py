@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.events import Event, Failed, ReplyAudio, ReplyStarted, ReplyText
 from textpro_stream.runtime.device import DeviceThread, Priority
 from textpro_stream.pipeline.doors import Replying, Speaking

@@ -1,13 +1,14 @@
 """One worker thread per device: torch runs here, the event loop only moves values.
 
-Steps are short (an audio block, a prefill, one token). Each has a deadline, the moment at which it
-was asked for plus what its kind can wait, and the earliest goes first (Liu and Layland, 1973). So
-words come before the next token, and yet nothing starves: a step waits at most for its slack and
-for the steps that were asked for before its deadline. A conversation has at most two steps at a
-time, one of its ear and one of its mind, so with n conversations those are fewer than 2 n, and
-conversations take turns by themselves. A step that never ends cannot be ended from outside; who
-waits for it or behind it is told so instead of waiting for ever. It knows nothing of what the steps
-do.
+Steps are values, short (an audio block, a prefill, one token), and stand in lanes by what they are.
+Each has a deadline, the moment at which it was asked for plus what its lane can wait, and the
+earliest goes first (Liu and Layland, 1973). So words come before the next token, and yet nothing
+starves: a step waits at most for its slack and for the steps that were asked for before its
+deadline. A conversation has at most two steps at a time, one of its listener and one of its
+responder, so with n conversations those are fewer than 2 n, and conversations take turns by
+themselves. Steps of one kind that wait together run as one batch, if their kind says so. A step
+that never ends cannot be ended from outside; who waits for it or after it is told so instead of
+waiting for ever. It knows nothing of what the steps do.
 """
 
 from __future__ import annotations
@@ -17,33 +18,56 @@ import heapq
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
-from textpro_stream.clock import Clock, MonotonicClock
+from textpro_stream.clock import MonotonicClock
 from textpro_stream.errors import StageError
+from textpro_stream.ports import Clock
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class Priority(IntEnum):
-    """Who goes first when several steps wait. Words before memory before the next token."""
+class Lane(IntEnum):
+    """What a step is for. Words before memory before the next token."""
 
     HEAR = 0
     PREFILL = 1
     DECODE = 2
 
 
-# Seconds that a kind of step can wait. A word read 20 ms late costs nobody anything, since the
+class Step(ABC, Generic[T]):
+    """What a device is asked to do. Kinds of steps are frozen dataclasses.
+
+    Attributes:
+        lane: where it waits, and the stream that it runs on where the device has some.
+        most: steps of this kind that may run as one batch.
+    """
+
+    lane: ClassVar[Lane]
+    most: ClassVar[int] = 1
+
+    @abstractmethod
+    def run(self) -> T:
+        """Do it, in the device's thread."""
+
+    @classmethod
+    def run_together(cls, steps: Sequence[Self]) -> list[T]:
+        """Do several, of different conversations, as one batch; their results in order."""
+        return [step.run() for step in steps]
+
+
+# Seconds that a lane can wait. A word read 20 ms late costs nobody anything, since the
 # endpoint waits for hundreds; a token 60 ms late is still faster than speech. More slack than one
 # conversation's whole block of hearing (some 50 ms) would not change who goes first.
-SLACK_S = {Priority.HEAR: 0.0, Priority.PREFILL: 0.02, Priority.DECODE: 0.06}
+SLACK_S = {Lane.HEAR: 0.0, Lane.PREFILL: 0.02, Lane.DECODE: 0.06}
 
 # A step that takes longer hangs. The longest that does not is a full context read anew: 2 s with
 # the default model, some 20 s with one ten times its size.
@@ -58,7 +82,7 @@ class _Entry(NamedTuple):
     age: int  # unique
     asked: float  # when
     future: Future[Any]
-    step: Callable[[], Any]
+    step: Step[Any]
     kept: bool  # whatever hangs before it
 
 
@@ -76,6 +100,7 @@ class DeviceThread:
     Args:
         name: of the thread, as it appears in a debugger.
         around: entered once in the thread, around its whole life (torch's inference mode).
+        stream: entered around each step, given its lane (CUDA streams).
         clock: for the deadlines.
         idle: called in the thread, once, whenever nothing has been asked of it for a while.
         idle_s: how long that is.
@@ -88,11 +113,12 @@ class DeviceThread:
         around: Callable[[], AbstractContextManager[object]] = nullcontext,
         clock: Clock | None = None,
         *,
+        stream: Callable[[Lane], AbstractContextManager[object]] = lambda _: nullcontext(),
         idle: Callable[[], object] = lambda: None,
         idle_s: float = IDLE_S,
         hangs_s: float = HANGS_S,
     ) -> None:
-        self._name, self._around = name, around
+        self._name, self._around, self._stream = name, around, stream
         self._clock = clock or MonotonicClock()
         self._waiting: list[_Entry] = []  # a heap
         self._worst_wait_s = 0.0
@@ -100,13 +126,13 @@ class DeviceThread:
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._idle, self._idle_s, self._hangs_s = idle, idle_s, hangs_s
-        self._running: tuple[float, Future[Any]] | None = None  # since when, and whose
+        self._running: tuple[float, list[Future[Any]]] | None = None  # since when, and whose
         self._hangs = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
         threading.Thread(target=self._watch, name=f"{name} watch", daemon=True).start()
 
-    async def run(self, priority: Priority, step: Callable[[], T]) -> T:
+    async def run(self, step: Step[T]) -> T:
         """Wait for a step's result; what it raises is raised here.
 
         Cancelled while it waits, the step never runs. Cancelled while it runs, it runs to its end
@@ -115,9 +141,9 @@ class DeviceThread:
         Raises:
             StageError: the device hangs, in this step or in one before it.
         """
-        return await asyncio.wrap_future(self.submit(priority, step))
+        return await asyncio.wrap_future(self.submit(step))
 
-    def submit(self, priority: Priority, step: Callable[[], T]) -> Future[T]:
+    def submit(self, step: Step[T]) -> Future[T]:
         """The same without waiting."""
         future: Future[T] = Future()
         with self._changed:
@@ -126,20 +152,18 @@ class DeviceThread:
             if self._hangs:
                 future.set_exception(self._hanging())
             else:
-                self._push(priority, future, step, kept=False)
+                self._push(future, step, kept=False)
         return future
 
-    def afterwards(self, priority: Priority, step: Callable[[], object]) -> None:
-        """Have something tidied up; nobody waits for it, and it comes even behind what hangs."""
+    def afterwards(self, step: Step[Any]) -> None:
+        """Have something tidied up; nobody waits for it, and it comes even after what hangs."""
         with self._changed:
             if not self._closed.is_set():
-                self._push(priority, Future(), step, kept=True)
+                self._push(Future(), step, kept=True)
 
-    def _push(
-        self, priority: Priority, future: Future[Any], step: Callable[[], Any], *, kept: bool
-    ) -> None:
+    def _push(self, future: Future[Any], step: Step[Any], *, kept: bool) -> None:
         now = self._clock.now()
-        deadline = now + SLACK_S[priority]
+        deadline = now + SLACK_S[step.lane]
         heapq.heappush(self._waiting, _Entry(deadline, next(self._ages), now, future, step, kept))
         self._changed.notify()
 
@@ -177,13 +201,29 @@ class DeviceThread:
                     self._changed.wait_for(self._wanted)
                     if self._closed.is_set():
                         return
-                    entry, now = heapq.heappop(self._waiting), self._clock.now()
-                    self._worst_wait_s = max(self._worst_wait_s, now - entry.asked)
-                    if not entry.future.set_running_or_notify_cancel():
+                    entries, now = self._take(), self._clock.now()
+                    self._worst_wait_s = max(
+                        (self._worst_wait_s, *(now - entry.asked for entry in entries))
+                    )
+                    entries = [e for e in entries if e.future.set_running_or_notify_cancel()]
+                    if not entries:
                         continue
-                    self._running = now, entry.future
-                _finish(entry.future, entry.step)
-                del entry  # a waiting thread must not keep the last result alive
+                    self._running = now, [entry.future for entry in entries]
+                with self._stream(entries[0].step.lane):
+                    _finish([e.future for e in entries], [e.step for e in entries])
+                del entries  # a waiting thread must not keep the last results alive
+
+    def _take(self) -> list[_Entry]:
+        """The step whose deadline is next, and those of its kind that may go with it."""
+        first = heapq.heappop(self._waiting)
+        kind, taken = type(first.step), [first]
+        if kind.most > 1:
+            alike = sorted(entry for entry in self._waiting if type(entry.step) is kind)
+            taken += alike[: kind.most - 1]
+            ages = {entry.age for entry in taken}
+            self._waiting = [entry for entry in self._waiting if entry.age not in ages]
+            heapq.heapify(self._waiting)
+        return taken
 
     def _wanted(self) -> bool:
         return bool(self._waiting) or self._closed.is_set()
@@ -194,17 +234,17 @@ class DeviceThread:
                 self._look()  # by itself: whatever a step gives back must not live on in here
 
     def _look(self) -> None:
-        """Give up a step that hangs, and all that wait behind it."""
+        """Give up a step that hangs, and all that wait after it."""
         if self._running is None or self._hangs:
             return
-        since, future = self._running
+        since, futures = self._running
         if self._clock.now() - since <= self._hangs_s:
             return
         self._hangs = True
         log.error("%s hangs: a step has not ended for %g s", self._name, self._hangs_s)
         kept = [entry for entry in self._waiting if entry.kept]
         lost = [entry.future for entry in self._waiting if not entry.kept]
-        for given_up in (future, *lost):
+        for given_up in (*futures, *lost):
             with suppress(InvalidStateError):  # it has just ended, or was cancelled
                 given_up.set_exception(self._hanging())
         self._waiting = kept
@@ -216,13 +256,15 @@ class DeviceThread:
         )
 
 
-def _finish(future: Future[T], step: Callable[[], T]) -> None:
-    """Run a step; whoever waits for it gets its result, or what it raises."""
+def _finish(futures: list[Future[Any]], steps: list[Step[Any]]) -> None:
+    """Run a batch; whoever waits for a step gets its result, or what it raises."""
     try:
-        result = step()
+        results = [steps[0].run()] if len(steps) == 1 else type(steps[0]).run_together(steps)
     except BaseException as error:
-        with suppress(InvalidStateError):  # it was given up
-            future.set_exception(error)
+        for future in futures:
+            with suppress(InvalidStateError):  # it was given up
+                future.set_exception(error)
     else:
-        with suppress(InvalidStateError):
-            future.set_result(result)
+        for future, result in zip(futures, results, strict=True):
+            with suppress(InvalidStateError):
+                future.set_result(result)

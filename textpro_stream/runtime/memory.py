@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """All that lives now stays: let the collector pass it by.
 
     Call it once, when all is loaded and before anybody is served: it holds everything up that long.
@@ -21,7 +21,7 @@ def settle() -> None:
     gc.freeze()
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Collect, and return free pages to the system (where the allocator is glibc's).
 
     It keeps what was freed for the next time: after a busy half hour 400 of 1400 MiB, long after

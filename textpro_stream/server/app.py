@@ -25,7 +25,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from textpro_stream.clock import Clock, MonotonicClock
+from textpro_stream.clock import MonotonicClock
+from textpro_stream.ports import Clock
 from textpro_stream.config import ServerOptions
 from textpro_stream.errors import ConfigError, TextproError
 from textpro_stream.events import ReplyAudio, ReplyEnded

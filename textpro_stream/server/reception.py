@@ -7,7 +7,7 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.server.http import METHODS, Answers, plain, respond, without_body
 from textpro_stream.server.limits import Bucket, Slots
 from textpro_stream.server.metrics import CONTENT_TYPE

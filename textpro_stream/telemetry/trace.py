@@ -10,13 +10,20 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from textpro_stream.clock import Clock
+from textpro_stream.ports import Clock
 from textpro_stream.contracts import seconds
+
+class Unobserved:
+    """The observer that costs nothing."""
+
+    def span(self, name: str, /) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return nullcontext()
+
 
 LANES = ("audio", "vad", "encoder", "decoder", "prefill", "decode", "speech", "turn")
 
@@ -66,12 +73,7 @@ class _Span(AbstractContextManager[None]):
         self._at = self._trace.position
         self._began = self._clock.now()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         duration = self._clock.now() - self._began
         self._trace.busy[self._name] += duration
         if self._trace.stamps is not None:

@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING
 
-from textpro_stream.clock import Clock, MonotonicClock
+from textpro_stream.clock import MonotonicClock
+from textpro_stream.ports import Clock
 from textpro_stream.errors import TextproError
 from textpro_stream.events import Event, Failed, ReplyEnded, TurnEnded, TurnLatency
 from textpro_stream.pipeline.failure import first
