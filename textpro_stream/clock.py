@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+
 class MonotonicClock:
     """The machine's own clock."""
 

@@ -22,7 +22,9 @@ InterruptReason = Literal["barge_in", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Press:
-    """Push-to-talk: the key went down. A reply is interrupted, if speech may interrupt it."""
+    """Push-to-talk: the key went down. A turn begins, whatever the VAD says."""
+
+    interrupts: bool = True  # a reply being given
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ class TokenSpan:
     start: int  # samples
     end: int  # samples, exclusive
     logprob: float  # mean per token, natural log, <= 0
-    states: Tensor  # (n_ids, d_prosody) float32; middle decoder layer, step that made each token
+    # (n_ids, d_prosody) float32: middle decoder layer, step that made each token; None if typed
+    states: Tensor | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +177,11 @@ class ReplyOptions:
     tools: tuple[Tool, ...] | None = None
     messages: tuple[Message, ...] | None = None  # to answer, instead of what is remembered
     remember: bool = True  # False: the conversation knows nothing of this reply
+
+    @property
+    def aside(self) -> bool:
+        """It stands beside what is remembered, and beside what is being said meanwhile."""
+        return self.messages is not None or not self.remember
 
 
 @dataclass(frozen=True, slots=True)

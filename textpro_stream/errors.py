@@ -12,6 +12,11 @@ A message names what was expected, what was found and what to do; the same facts
 
 from __future__ import annotations
 
+from typing import Literal
+
+# `code` of the `error` event; `events.FailureCode` holds these too.
+ErrorCode = Literal["error", "config", "weights", "audio_format", "device", "stage"]
+
 
 class TextproError(Exception):
     """Root of the tree.
@@ -21,7 +26,7 @@ class TextproError(Exception):
         facts: the same, for a program; each becomes an attribute.
     """
 
-    code = "error"  # the `code` of the `error` event
+    code: ErrorCode = "error"
 
     def __init__(self, message: str, **facts: object) -> None:
         super().__init__(message)

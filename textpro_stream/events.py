@@ -9,8 +9,32 @@ decided.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from textpro_stream.contracts import ProsodyWindow, SpokenChunk, TokenSpan, ToolCall
+from textpro_stream.contracts import (
+    EndpointReason,
+    GenerationEndReason,
+    ProsodyWindow,
+    SpokenChunk,
+    TokenSpan,
+    ToolCall,
+)
+from textpro_stream.errors import ErrorCode
+
+TurnEndReason = Literal[
+    EndpointReason,
+    "typed",
+    "no_words",  # a sound held none
+    "echo",  # it repeats our own reply
+    "failed",  # the recognizer did
+]
+ReplyEndReason = Literal[GenerationEndReason, "barge_in", "cancelled", "failed"]
+FailureCode = Literal[
+    "asr",  # the recognizer: the open turn ends with what it had
+    "llm",  # a reply, or what was to be remembered
+    "voice",  # the reply goes on as text
+    ErrorCode,  # the error that ended the conversation
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +110,7 @@ class TurnEnded:
     turn: int
     at: int
     transcript: str
-    # TurnSignal.reason; or "no_words" where a sound held no words, "echo" where it repeats our own
-    # reply, "failed" where the recognizer failed
-    reason: str
+    reason: TurnEndReason
     replies: bool = True  # a reply to it follows by itself
 
 
@@ -146,7 +168,7 @@ class ReplyGiven:
     turn: int
     at: int
     text: str
-    reason: str  # "stop" | "length"
+    reason: GenerationEndReason
     marks: dict[str, float] = field(default_factory=dict)  # as of `TurnLatency`
 
 
@@ -157,7 +179,7 @@ class ReplyEnded:
     turn: int
     at: int
     text: str  # the whole text; after a barge-in, what was heard of it
-    reason: str  # "stop" | "length" | "barge_in" | "cancelled" | "failed"
+    reason: ReplyEndReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +200,7 @@ class Failed:
 
     turn: int
     at: int
-    code: str
+    code: FailureCode
     message: str
 
 

@@ -178,8 +178,8 @@ class Endpointer(Protocol):
         """Take one frame; give what it decided."""
         ...
 
-    def evidence(self, text: str, p_end: float | None = None) -> None:
-        """What the turn's words say about the pause that just began."""
+    def evidence(self, p_end: float) -> None:
+        """P(end of turn) at the present pause, as far as is known now."""
         ...
 
     def configure(self, options: TurnOptions) -> None:
@@ -200,6 +200,19 @@ class Endpointer(Protocol):
 
     def finish(self) -> Sequence[TurnSignal]:
         """The audio ended; so does an open turn."""
+        ...
+
+
+class EndOfTurn(Protocol):
+    """How likely is it that what was said is complete? Asked again while the silence lasts."""
+
+    def p_end(self, turn: OpenTurn, silence: int, /) -> float:
+        """P(end of turn), in [0, 1].
+
+        Args:
+            turn: its words and their states, those of the preview included.
+            silence: samples since the last voice.
+        """
         ...
 
 
@@ -261,17 +274,25 @@ class Dialogue(Protocol):
         """
         ...
 
-    def reply(self, options: ReplyOptions, /) -> AsyncGenerator[Delta, None]:
-        """The reply to the turn followed last, or to `options.messages`.
+    def reply(self, turn: int, options: ReplyOptions, /) -> AsyncGenerator[Delta, None]:
+        """The reply to the turn followed last, or aside from it to `options.messages`.
 
         Drawn again without another `follow`, it begins anew. May be left at any time.
+
+        Args:
+            turn: number by which it will be remembered, `a{turn}`.
+            options: what is different in this reply.
         """
         ...
 
     async def close_turn(self, playout: Playout | None, /) -> None:
         """The turn followed last is over: it leaves `u{n}` and, if there was a reply, `a{n}`.
 
-        Makes room for the next one where the context is nearly full: nobody waits now.
+        After a reply that stood aside, only that is over, and leaves `a{n}` if it is to be
+        remembered. Makes room where the context is nearly full: nobody waits now.
+
+        Args:
+            playout: what the user got of the reply; None: there was none.
         """
         ...
 

@@ -31,7 +31,7 @@ from textpro_stream.events import (
     TurnLatency,
 )
 from textpro_stream.runtime.device import DeviceThread
-from textpro_stream.telemetry.marks import discrepancy
+from textpro_stream.telemetry.waterfall import discrepancy
 
 QUESTION = [("silence", 0.5), ("voice", 1.0), ("silence", 1.0)]
 WORDS = [(" What", 0.8), (" time", 1.1), (" is it?", 1.4)]

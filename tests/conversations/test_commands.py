@@ -6,10 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scripted import OPTIONS, Script, ScriptedDialogue, ScriptedVoice, chunks, sound
-from stand import Stand
+from stand import Stand, announce, respond
 
 from textpro_stream.clock import VirtualClock
-from textpro_stream.config import LlmOptions
+from textpro_stream.commands import (
+    Add,
+    Clear,
+    Configure,
+    Interrupt,
+    Press,
+    Release,
+    Remove,
+    Truncate,
+)
 from textpro_stream.contracts import Message, ReplyOptions, Tool, ToolCall
 from textpro_stream.errors import StageError
 from textpro_stream.events import (
@@ -75,20 +84,20 @@ class TestReplies:
         self, stand: Stand
     ) -> None:
         async with stand.open() as talk:
-            await talk.configure(replies=False)
+            await talk.push(Configure(replies=False))
             await push(talk, QUESTION)
             events = await rest(talk)
         (ended,) = of(events, TurnEnded)
         assert (ended.transcript, ended.replies) == (" What time is it?", False)
         assert not of(events, ReplyStarted, ReplyEnded, TurnEager)
-        assert "keep u1" in stand.dialogue.log
+        assert [m.id for m in stand.dialogue.messages] == ["u1"]
 
     async def test_respond_answers_what_is_remembered(self, stand: Stand) -> None:
         async with stand.open() as talk:
-            await talk.configure(replies=False)
+            await talk.push(Configure(replies=False))
             await push(talk, QUESTION)
             await until(talk, TurnEnded)
-            turn = await talk.respond()
+            turn = await respond(talk)
             events = await rest(talk)
         assert turn == 2
         assert {event.turn for event in of(events, ReplyText, ReplyEnded)} == {2}
@@ -98,22 +107,20 @@ class TestReplies:
     async def test_a_reply_may_differ_from_the_others(self, stand: Stand) -> None:
         async with stand.open() as talk:
             options = ReplyOptions(instructions="Rhyme.", max_tokens=7, voice=False, tools=(LAMP,))
-            await talk.respond(options)
+            await respond(talk, options)
             events = await until(talk, ReplyEnded)
-            await talk.respond()
+            await respond(talk)
             events += await until(talk, ReplyEnded)
-        log = stand.dialogue.log
-        assert "configure Rhyme.|7|lamp" in log
-        assert f"configure {LlmOptions().system_prompt[:12]}|80|" in log
+        assert stand.dialogue.asked == [options, ReplyOptions()]
         assert {event.turn for event in of(events, ReplyAudio)} == {2}
 
     async def test_a_reply_aside_leaves_no_trace(self, stand: Stand) -> None:
         ask = Message("m1", "user", "Apart")
         async with stand.open() as talk:
-            await talk.respond(ReplyOptions(messages=(ask,), remember=False))
+            await respond(talk, ReplyOptions(messages=(ask,), remember=False))
             events = await until(talk, ReplyEnded)
         assert of(events, ReplyEnded)[0].text == "Aside."
-        assert stand.dialogue.asides[0].messages == (ask,)
+        assert stand.dialogue.asked[0].messages == (ask,)
         assert stand.dialogue.messages == ()
 
     async def test_words_of_an_open_turn_wait_for_a_reply(self, stand: Stand) -> None:
@@ -122,19 +129,17 @@ class TestReplies:
             while True:
                 if of([await anext(talk)], WordsCommitted):
                     break
-            await talk.respond()
+            await respond(talk)
             await until(talk, ReplyEnded, 2)
             await push(talk, QUESTION[25600:], end)
             events = await rest(talk)
-        log = stand.dialogue.log
-        heard = [i for i, entry in enumerate(log) if entry.startswith("hear What")]
-        assert len(heard) == 2  # once before, and again after the reply
-        assert log[heard[0] + 1 : heard[1]].count("begin") == 1
+        read = [turn.text for turn in stand.dialogue.read]
+        assert read[:3] == [" What", "", " What"]  # before the reply, not in it, and after it
         assert of(events, TurnEnded)[0].transcript == " What time is it?"
 
     async def test_an_announcement_is_spoken_and_remembered(self, stand: Stand) -> None:
         async with stand.open() as talk:
-            turn = await talk.announce("Dinner is ready.")
+            turn = await announce(talk, "Dinner is ready.")
             events = await rest(talk)
         assert "".join(e.text for e in of(events, ReplyText)) == "Dinner is ready."
         assert stand.voice.spoken == ["Dinner is ready."]
@@ -152,18 +157,18 @@ class TestReplies:
         deaf = replace(stand, dialogue=None)
         async with deaf.open() as talk:
             with pytest.raises(StageError, match="no LLM"):
-                await talk.respond()
-            await talk.configure(replies=True)
+                await respond(talk)
+            await talk.push(Configure(replies=True))
             await push(talk, QUESTION)
             events = await rest(talk)
         assert of(events, TurnEnded)[0].replies is False
 
     async def test_a_reply_that_cannot_begin_ends_all_the_same(self, stand: Stand) -> None:
-        stand.dialogue.fails_at_step = "configure"
+        stand.dialogue.fails_at = "options"
         async with stand.open() as talk:
-            turn = await talk.respond(ReplyOptions(instructions="x" * 9999))
+            turn = await respond(talk, ReplyOptions(instructions="x" * 9999))
             events = await until(talk, TurnLatency, turn)
-            await talk.respond()
+            await respond(talk)
             events += await rest(talk)
         assert [(e.turn, e.reason) for e in of(events, ReplyEnded)] == [
             (turn, "failed"),
@@ -176,10 +181,10 @@ class TestReplies:
 class TestStopping:
     async def test_a_reply_that_has_not_begun_never_does(self, stand: Stand) -> None:
         async with stand.open() as talk:
-            turn = await talk.respond()
-            await talk.stop()
+            turn = await respond(talk)
+            await talk.push(Interrupt())
             events = await until(talk, TurnLatency, turn)
-            second = await talk.respond()
+            second = await respond(talk)
             events += await until(talk, ReplyEnded, second)
         ended = of(events, ReplyEnded)
         assert [(e.turn, e.text, e.reason) for e in ended] == [
@@ -190,8 +195,8 @@ class TestStopping:
 
     async def test_one_of_several_replies_can_be_stopped(self, stand: Stand) -> None:
         async with stand.open() as talk:
-            turns = [await talk.respond() for _ in range(3)]
-            await talk.stop(turn=turns[1])
+            turns = [await respond(talk) for _ in range(3)]
+            await talk.push(Interrupt(turn=turns[1]))
             events = await rest(talk)
         assert [(e.turn, e.reason) for e in of(events, ReplyEnded)] == [
             (turns[0], "stop"),
@@ -203,7 +208,7 @@ class TestStopping:
         over = np.concatenate([QUESTION, sound(("voice", 1.0), ("silence", 1.5))])
         stand.dialogue.pieces = [" word" for _ in range(200)]
         async with stand.open(live=True) as talk:
-            await talk.configure(interruptible=False)
+            await talk.push(Configure(turn=replace(OPTIONS, barge_in=False)))
             await push(talk, over)
             events = await rest(talk)
         assert {event.reason for event in of(events, ReplyEnded)} == {"stop"}
@@ -220,9 +225,9 @@ class TestStopping:
         slow = replace(stand, clock=Stopped())
         slow.dialogue.pieces = ["Yes."]
         async with slow.open(live=True) as talk:
-            first = await talk.respond()
+            first = await respond(talk)
             await until(talk, ReplyGiven, first)
-            second = await talk.respond()
+            second = await respond(talk)
             events = await until(talk, ReplyGiven, second)
         assert [e.turn for e in of(events, ReplyEnded)] == [first]
 
@@ -233,7 +238,7 @@ class TestPace:
         stand = replace(stand, clock=clock)
         stand.dialogue.pieces = [" word" for _ in range(100)]  # 10 s of speech
         async with stand.open(live=True) as talk:
-            await talk.respond()
+            await respond(talk)
             given_s = 0.0
             while True:
                 event = await asyncio.wait_for(anext(talk), 5)
@@ -256,36 +261,32 @@ class TestPace:
 class TestMemory:
     async def test_messages_are_added_removed_and_cut(self, stand: Stand) -> None:
         async with stand.open() as talk:
-            await talk.add(Message("m1", "user", "Hello."))
-            await talk.add(Message("m2", "system", "Be brief."), after="")
-            await talk.truncate("m1", 2)
-            await talk.remove("m1")
-            await talk.remove("nobody")
+            await talk.push(Add(Message("m1", "user", "Hello.")))
+            await talk.push(Add(Message("m2", "system", "Be brief."), after=""))
+            await talk.push(Truncate("m1", 2))
+            await talk.push(Remove("m1"))
+            await talk.push(Remove("nobody"))
             events = await rest(talk)
-        assert [e for e in stand.dialogue.log if e.split()[0] in ("add", "remove", "truncate")] == [
-            "add m1 after None",
-            "add m2 after ",
-            "truncate m1 2",
-            "remove m1",
-        ]
+        assert [m.id for m in stand.dialogue.messages] == ["m2"]
+        assert Truncate("m1", 2) in stand.dialogue.edits
         assert [event.message for event in of(events, Failed)] == ["no message nobody"]
         assert isinstance(events[-1], Finished)
 
     async def test_a_cleared_turn_was_never_there(self, stand: Stand) -> None:
         async with stand.open() as talk:
             end = await push(talk, QUESTION[:25600])
-            await talk.clear()
+            await talk.push(Clear())
             await push(talk, QUESTION[25600:], end)
             events = await rest(talk)
         assert of(events, WordsCommitted)
         assert not of(events, TurnEnded, ReplyStarted)
-        assert stand.dialogue.turn == ""
+        assert stand.dialogue.turn.text == ""
         assert events[-1].turns == 0
 
     async def test_rules_change_with_the_audio(self, stand: Stand) -> None:
         patient = replace(OPTIONS, silence_ms=1400, silence_long_ms=1400)
         async with stand.open() as talk:
-            await talk.configure(turn=patient)
+            await talk.push(Configure(turn=patient))
             await push(talk, QUESTION)
             (ended,) = of(await rest(talk), TurnEnded)
         assert ended.at == pytest.approx((1.5 + 1.4) * 16000, abs=960)
@@ -299,13 +300,13 @@ class TestManualTurns:
         script = Script([(" one", 0.4), (" two", 1.4)])
         stand = replace(self.manual(stand), script=script)
         async with stand.open() as talk:
-            await talk.configure(replies=False, interruptible=False)
-            await talk.press()
+            await talk.push(Configure(replies=False))
+            await talk.push(Press())
             end = await push(talk, sound(("voice", 1.0)))
-            await talk.release()
-            await talk.press()
+            await talk.push(Release())
+            await talk.push(Press())
             await push(talk, sound(("voice", 1.0)), end)
-            await talk.release()
+            await talk.push(Release())
             events = await rest(talk)
         assert [event.transcript for event in of(events, TurnEnded)] == [" one", " two"]
         assert script.opened_at == [0, 16000]
@@ -313,11 +314,11 @@ class TestManualTurns:
 
     async def test_pressing_twice_opens_one_turn(self, stand: Stand) -> None:
         async with self.manual(stand).open() as talk:
-            await talk.press()
-            await talk.press()
+            await talk.push(Press())
+            await talk.push(Press())
             await push(talk, QUESTION)
-            await talk.release()
-            await talk.release()
+            await talk.push(Release())
+            await talk.push(Release())
             events = await rest(talk)
         assert len(of(events, SpeechStarted)) == len(of(events, TurnEnded)) == 1
 
@@ -358,5 +359,4 @@ async def test_leaving_gives_the_cache_back(stand: Stand) -> None:
     async with stand.open() as talk:
         await push(talk, QUESTION)
         await until(talk, ReplyStarted)
-    await stand.device.run(2, lambda: None)
-    assert stand.dialogue.log[-1] == "free"
+    assert stand.dialogue.closed

@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from scripted import Script, ScriptedDialogue, chunks, sound
+from scripted import OPTIONS, Script, ScriptedDialogue, chunks, sound
+from stand import announce, respond
 
+from textpro_stream.commands import Configure, Interrupt, Press, Release
 from textpro_stream.contracts import Message, ReplyOptions, ToolCall
 from textpro_stream.events import (
     Event,
@@ -19,7 +21,6 @@ from textpro_stream.events import (
     TurnEnded,
     TurnLatency,
 )
-from textpro_stream.runtime.device import Priority
 from textpro_stream.pipeline.spoken_reply import LEAD_S
 
 QUESTION = sound(("silence", 0.5), ("voice", 1.0), ("silence", 1.5))
@@ -116,7 +117,7 @@ async def test_stopping_does_not_wait_for_the_pace(talkative) -> None:
         await talk.say("Tell me a story")
         await reader.until(ReplyAudio)
         await reader.quiet()
-        await talk.stop()
+        await talk.push(Interrupt())
         ended = await reader.until(ReplyEnded)
         assert ended.reason == "cancelled"
         await reader.until(TurnLatency)
@@ -147,11 +148,11 @@ async def test_a_new_reply_does_not_wait_until_the_last_one_was_heard(stand, clo
         assert "first_audio" in given.marks
         await reader.quiet()
         assert not any(isinstance(e, ReplyEnded) for e in reader.events)  # it is still playing
-        turn = await talk.respond(ReplyOptions())
+        turn = await respond(talk, ReplyOptions())
         first = await reader.until(ReplyEnded)
         assert (first.turn, first.reason, first.text) == (1, "stop", given.text)
         await reader.until(ReplyGiven, turn)
-        announced = await talk.announce("By the way, it rains.")
+        announced = await announce(talk, "By the way, it rains.")
         await reader.until(ReplyEnded, turn)
         assert (await reader.until(ReplyGiven, announced)).text == "By the way, it rains."
         assert announced == turn + 1
@@ -167,30 +168,29 @@ async def test_what_was_called_is_remembered_though_the_words_were_not_heard_out
         await talk.say("Light, please")
         await reader.until(ToolCalled)
         await reader.until(ReplyGiven)
-        await talk.stop("barge_in")
+        await talk.push(Interrupt("barge_in"))
         ended = await reader.until(ReplyEnded)
         await reader.until(TurnLatency)
         assert (ended.reason, ended.text) == ("barge_in", "")
         await talk.finish()
         await reader.until(Finished)
-    await stand.device.run(Priority.DECODE, lambda: None)  # behind what is tidied up
-    assert stand.dialogue.log[-2:] == ["end at 0", "free"]
+    assert stand.dialogue.closed
     assert stand.dialogue.messages[-1] == Message("a1", "assistant", "", (call,))
 
 
 async def test_what_was_asked_for_can_be_stopped_before_it_begins(talkative) -> None:
     async with talkative.open(live=True) as talk:
         reader = Reader(talk)
-        first = await talk.respond()
-        second = await talk.respond()
+        first = await respond(talk)
+        second = await respond(talk)
         await reader.until(ReplyAudio, first)
-        await talk.stop()
+        await talk.push(Interrupt())
         for turn in (first, second):
             ended = await reader.until(ReplyEnded, turn)
             assert ended.reason == "cancelled"
             await reader.until(TurnLatency, turn)
         assert not any(isinstance(e, ReplyAudio) and e.turn == second for e in reader.events)
-        third = await talk.announce("Still here.")  # and later ones are not stopped with it
+        third = await announce(talk, "Still here.")  # and later ones are not stopped with it
         assert (await reader.until(ReplyGiven, third)).text == "Still here."
 
 
@@ -198,13 +198,13 @@ async def test_without_interruptions_speech_neither_stops_nor_ducks(talkative, c
     talkative.script = Script([(" Stop", 0.8)])
     async with talkative.open(live=True) as talk:
         reader = Reader(talk)
-        await talk.configure(interruptible=False, replies=False)
-        turn = await talk.announce(" ".join(["word"] * WORDS))
+        await talk.push(Configure(turn=replace(OPTIONS, barge_in=False), replies=False))
+        turn = await announce(talk, " ".join(["word"] * WORDS))
         await reader.until(ReplyAudio)
         for chunk in chunks(QUESTION):
             await talk.push(chunk)
-        await talk.press()
-        await talk.release()
+        await talk.push(Press(interrupts=False))
+        await talk.push(Release())
         clock.time = WORDS / 10 + 1
         ended = await reader.until(ReplyEnded, turn)
         assert ended.reason == "stop"

@@ -9,9 +9,9 @@ import weakref
 from dataclasses import replace
 
 import pytest
-from scripted import Script, ScriptedDialogue, ScriptedRecognizer, chunks, sound
+from scripted import Call, Script, ScriptedDialogue, ScriptedRecognizer, chunks, sound
 
-from textpro_stream.runtime.device import Priority
+from textpro_stream.commands import Rest
 
 TALK = sound(("silence", 0.5), ("voice", 1.0), ("silence", 0.4))
 
@@ -43,11 +43,11 @@ async def test_leaving_frees_the_recognizer_and_the_cache(stand, frames: int) ->
             await talk.push(chunk)
         await asyncio.sleep(0.01)
     assert tasks() == before
-    await stand.device.run(Priority.DECODE, lambda: None)  # whatever was put there last is done
+    await stand.device.run(Call(lambda: None))  # whatever was put there last is done
     gc.collect()
     assert talk.position > 0  # somebody may still hold the conversation itself
     assert not script.alive
-    assert dialogue.log[-1] == "free"
+    assert dialogue.closed
 
 
 async def test_leaving_in_the_middle_of_a_step_frees_as_well(stand) -> None:
@@ -64,17 +64,17 @@ async def test_leaving_in_the_middle_of_a_step_frees_as_well(stand) -> None:
         await asyncio.to_thread(entered.wait, 5)
     assert tasks() == before
     leave.set()
-    await stand.device.run(Priority.DECODE, lambda: None)
-    assert dialogue.log[-1] == "free"
-    assert dialogue.tokens_decoded <= 1  # the step ended, and no other began
+    await stand.device.run(Call(lambda: None))
+    assert dialogue.closed
+    assert dialogue.drawn <= 1  # the step ended, and no other began
 
 
 async def test_a_conversation_that_rests_frees_its_cache_and_goes_on(stand) -> None:
     dialogue = ScriptedDialogue()
     async with replace(stand, dialogue=dialogue).open() as talk:
-        await talk.rest()
+        await talk.push(Rest())
         await talk.say("Hello")
         await talk.finish()
         events = [type(event).__name__ async for event in talk]
-    assert dialogue.log.index("free") < dialogue.log.index("say Hello")
+    assert dialogue.rests == 1
     assert "ReplyGiven" in events

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripted import ScriptedDialogue, ScriptedVoice, chunks, sound
 
+from textpro_stream.commands import Interrupt, Played, Press, Release
 from textpro_stream.contracts import AudioChunk
 from textpro_stream.errors import StageError
 from textpro_stream.events import (
@@ -31,7 +32,7 @@ from textpro_stream.events import (
     TurnResumed,
     WordsCommitted,
 )
-from textpro_stream.telemetry.marks import discrepancy
+from textpro_stream.telemetry.waterfall import discrepancy
 
 QUESTION = sound(("silence", 0.5), ("voice", 1.0), ("silence", 1.5))
 
@@ -78,7 +79,10 @@ async def test_a_question_is_answered(stand) -> None:
     assert of(events, ReplyAudio)[-1].chunk.text_end == len("It is noon. Really.")
     finished = events[-1]
     assert (finished.turns, finished.words, finished.at) == (1, 4, len(QUESTION))
-    assert [entry for entry in stand.dialogue.log if entry != "free"][-1] == "end"
+    assert [(m.id, m.text) for m in stand.dialogue.messages] == [
+        ("u1", " What time is it?"),
+        ("a1", "It is noon. Really."),
+    ]
 
 
 async def test_nothing_of_the_reply_is_seen_before_the_endpoint(stand) -> None:
@@ -91,9 +95,8 @@ async def test_nothing_of_the_reply_is_seen_before_the_endpoint(stand) -> None:
 
 async def test_the_words_of_the_draft_are_not_heard_twice(stand) -> None:
     await stand.run(QUESTION)
-    heard = [e.removeprefix("hear") for e in stand.dialogue.log if e.startswith("hear")]
-    assert "".join(heard) == " What time is it?"
-    assert [e for e in stand.dialogue.log if e.startswith("draft")] == ["draft What time is it?"]
+    assert stand.dialogue.messages[0].text == " What time is it?"
+    assert stand.dialogue.begun == [" What time is it?"]
 
 
 async def test_the_preview_is_what_was_committed_and_costs_nothing_again(stand) -> None:
@@ -110,7 +113,7 @@ async def test_a_pause_inside_a_turn_drops_the_draft(stand) -> None:
     kinds = [type(e) for e in of(events, TurnEager, TurnResumed, TurnEnded)]
     assert kinds == [TurnEager, TurnResumed, TurnEager, TurnEnded]
     assert of(events, TurnEnded)[0].transcript == " What time and date?"
-    assert stand.dialogue.log.count("resume") == 1
+    assert stand.dialogue.begun == [" What time and", " What time and date?"]
     assert len(of(events, ReplyEnded)) == 1
     (latency,) = of(events, TurnLatency)
     assert latency.marks["spec_waste"] >= 0
@@ -122,7 +125,8 @@ async def test_a_sound_without_words_gets_no_reply(stand) -> None:
     (ended,) = of(events, TurnEnded)
     assert (ended.transcript, ended.reason) == ("", "no_words")
     assert not of(events, TurnEager, ReplyStarted, ReplyEnded, TurnLatency, WordsCommitted)
-    assert not any(entry.startswith(("hear", "draft")) for entry in stand.dialogue.log)
+    assert not stand.dialogue.read
+    assert not stand.dialogue.messages
     assert events[-1].turns == 0
 
 
@@ -151,8 +155,10 @@ async def test_two_turns_are_answered_in_order(stand) -> None:
         (2, " And now?"),
     ]
     assert [e.turn for e in of(events, ReplyEnded)] == [1, 2]
-    log = stand.dialogue.log
-    assert log.index("end") < next(i for i, e in enumerate(log) if "And" in e)
+    assert [m.id for m in stand.dialogue.messages] == ["u1", "a1", "u2", "a2"]
+    assert [turn.number for turn in stand.dialogue.read] == sorted(
+        turn.number for turn in stand.dialogue.read
+    )
     assert stand.script.opened_at[1] >= stand.script.opened_at[0] + 16000
 
 
@@ -177,12 +183,6 @@ async def test_without_a_voice_it_replies_in_text(stand) -> None:
     assert not of(events, ReplyAudio)
 
 
-async def test_room_is_made_after_the_reply(stand) -> None:
-    stand.dialogue.full = True
-    await stand.run(QUESTION)
-    assert [e for e in stand.dialogue.log if e != "free"][-2:] == ["end", "make room"]
-
-
 async def test_typed_turns_are_answered_too(stand) -> None:
     async with stand.open(live=True) as talk:
         await talk.say("Good morning")
@@ -190,11 +190,11 @@ async def test_typed_turns_are_answered_too(stand) -> None:
         events = [event async for event in talk]
     assert of(events, TurnEnded) == [TurnEnded(1, 0, "Good morning", "typed")]
     assert of(events, ReplyEnded)[0].text == "It is noon. Really."
-    assert stand.dialogue.log[:2] == ["begin", "say Good morning"]
+    assert [m.text for m in stand.dialogue.messages] == ["Good morning", "It is noon. Really."]
 
 
 async def test_a_turn_too_long_for_the_llm_is_told_and_answered(stand) -> None:
-    stand.dialogue.too_long = True
+    stand.dialogue.fails_at = "length"
     events = await stand.run(QUESTION)
     assert [(e.code, e.message) for e in of(events, Failed)] == [("stage", "too long")]
     assert of(events, ReplyEnded)[0].reason == "stop"
@@ -243,11 +243,11 @@ async def test_a_recognizer_that_always_fails_ends_the_conversation(stand) -> No
 
 
 async def test_an_llm_that_fails_at_first_is_asked_again(stand) -> None:
-    stand.dialogue.fails_at_step = "draft"
+    stand.dialogue.fails_at = "draft"
     events = await stand.run(QUESTION)
     (ended,) = of(events, ReplyEnded)
     assert (ended.text, ended.reason) == ("It is noon. Really.", "stop")
-    assert "free" in stand.dialogue.log
+    assert stand.dialogue.rests == 1
     assert stand.health.faults["llm"] == 1
 
 
@@ -262,7 +262,7 @@ async def test_an_llm_that_fails_in_a_reply_ends_the_reply(stand) -> None:
     kinds = [type(event) for event in events if event.turn == 1]
     assert kinds[-3:] == [ReplyEnded, TurnLatency, Finished]
     assert ReplyGiven not in kinds
-    assert "end at 18" in stand.dialogue.log
+    assert stand.dialogue.messages[-1].text == "It is noon. Really"
 
 
 async def test_a_failing_voice_leaves_the_text(stand) -> None:
@@ -360,7 +360,7 @@ class TestBargeIn:
         async with slow.open(live=True) as talk:
             at = await self.push(talk, QUESTION, 0)
             await self.until(talk, ReplyAudio)
-            talk.heard(250)  # two and a half words at 1000 Hz and 100 ms a word
+            await talk.push(Played(1, 250))  # two and a half words at 1000 Hz and 100 ms a word
             await asyncio.sleep(0.01)
             await self.push(talk, self.OVER, at)
             events = await self.until(talk, ReplyEnded)
@@ -370,7 +370,7 @@ class TestBargeIn:
             assert not of(events[events.index(of(events, ReplyDucked)[0]) :], ReplyAudio)
             await talk.finish()
             events += [event async for event in talk]
-        assert "end at 5" in slow.dialogue.log
+        assert [m.text for m in slow.dialogue.messages][:2] == [" What time is it?", "It is"]
         assert of(events, TurnEnded)[-1].transcript == " Stop"
 
     async def test_a_cough_only_ducks(self, slow) -> None:
@@ -378,11 +378,11 @@ class TestBargeIn:
         async with slow.open(live=True) as talk:
             at = await self.push(talk, QUESTION, 0)
             await self.until(talk, ReplyAudio)
-            talk.heard(100)
+            await talk.push(Played(1, 100))
             await self.push(talk, cough, at)
             events = await self.until(talk, ReplyDucked) + await self.until(talk, ReplyDucked)
             assert [e.ducked for e in of(events, ReplyDucked)] == [True, False]
-            talk.heard(10_000)
+            await talk.push(Played(1, 10_000))
             assert (await self.until(talk, ReplyEnded))[-1].reason == "stop"
 
     async def test_switched_off_it_lets_the_reply_end(self, slow) -> None:
@@ -399,19 +399,19 @@ class TestBargeIn:
         async with slow.open(live=True) as talk:
             await self.push(talk, QUESTION, 0)
             await self.until(talk, ReplyAudio)
-            await talk.stop()
+            await talk.push(Interrupt())
             assert (await self.until(talk, ReplyEnded))[-1].reason == "cancelled"
-            await talk.stop()  # nothing to stop: nothing happens
+            await talk.push(Interrupt())  # nothing to stop: nothing happens
 
     async def test_the_key_opens_and_ends_a_turn(self, slow) -> None:
         keyed = slow.with_options(push_to_talk=True)
         async with keyed.open(live=True) as talk:
             at = await self.push(talk, QUESTION[:8000], 0)
-            await talk.press()
+            await talk.push(Press())
             at = await self.push(talk, QUESTION[8000:28800], at)
-            await talk.release()
+            await talk.push(Release())
             (ended,) = of(await self.until(talk, TurnEnded), TurnEnded)
             assert (ended.reason, ended.transcript) == ("pushed", " What time is it?")
             await self.until(talk, ReplyAudio)
-            await talk.press()  # the key alone interrupts
+            await talk.push(Press())  # the key alone interrupts
             assert (await self.until(talk, ReplyEnded))[-1].reason == "barge_in"

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textpro_stream.contracts import SpokenChunk
-from textpro_stream.pipeline.playback import GRACE_S, Playback, to_word
+from textpro_stream.pipeline.playback import GRACE_S, Playback
+from textpro_stream.speech.playout import to_word
 
 
 def playing() -> Playback:
@@ -39,7 +40,6 @@ def test_a_player_knows_better() -> None:
 
 def test_a_reply_without_audio_is_over_at_once() -> None:
     playback = Playback()
-    assert not playback.spoken
     assert playback.is_over(0.0)
     assert playback.heard_characters(1.0) == playback.heard_samples(1.0) == 0
 

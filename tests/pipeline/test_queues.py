@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from textpro_stream.clock import VirtualClock
+from textpro_stream.commands import Finish, Press, Release
 from textpro_stream.contracts import FRAME, AudioChunk, SpokenChunk
 from textpro_stream.events import ReplyAudio, ReplyEnded, ReplyText, TurnEager
 from textpro_stream.pipeline.inbox import BATCH, Inbox
@@ -19,14 +20,6 @@ def frame(i: int) -> AudioChunk:
 def audio(turn: int, seconds: float) -> ReplyAudio:
     samples = np.zeros(round(100 * seconds), np.float32)
     return ReplyAudio(turn, 0, SpokenChunk(samples, 100, 0, 1))
-
-
-async def first() -> None:
-    """A deed."""
-
-
-async def second() -> None:
-    """Another."""
 
 
 async def blocks(coroutine) -> asyncio.Task:
@@ -51,20 +44,20 @@ class TestInbox:
         inbox = Inbox(VirtualClock())
         for i in range(BATCH + 2):
             await inbox.put(frame(i))
-        await inbox.put(first)
+        await inbox.put(Press())
         await inbox.put(frame(99))
-        await inbox.put(second)
-        await inbox.end()
+        await inbox.put(Release())
+        await inbox.put(Finish())
         taken = [await inbox.take() for _ in range(6)]
         starts = [[c.start // FRAME for c in t] if isinstance(t, list) else t for t in taken]
         frames = list(range(BATCH + 2))
         assert starts == [
             frames[:BATCH],
             frames[BATCH:],
-            first,
+            Press(),
             [99],
-            second,
-            None,
+            Release(),
+            Finish(),
         ]
 
     async def test_it_knows_when_the_oldest_of_those_taken_had_come(self) -> None:

@@ -6,8 +6,9 @@ import pytest
 from scripted import Script, chunks, sound
 from stand import Stand
 
+from textpro_stream.commands import Rest
 from textpro_stream.events import ReplyEnded, TurnEager
-from textpro_stream.runtime.device import DeviceThread, Priority
+from textpro_stream.runtime.device import DeviceThread
 
 WORDS = [(" Hello", 0.8), (" you", 1.2)]
 
@@ -25,17 +26,15 @@ async def test_a_talk_at_rest_holds_no_rows_and_goes_on(stand: Stand) -> None:
         async for event in talk:
             if isinstance(event, ReplyEnded):
                 break
-        assert talk.rows > 0
-        await talk.rest()
+        assert talk.tokens_cached > 0
+        await talk.push(Rest())
         await talk.say("again")
         async for event in talk:
             if isinstance(event, ReplyEnded):
                 break
     assert stand.dialogue is not None
-    log = stand.dialogue.log
-    assert log.index("free") < log.index("draftagain")
-    await stand.device.run(Priority.PREFILL, lambda: None)  # behind what was left to be done
-    assert talk.rows == 0
+    assert stand.dialogue.begun == ["hello", "again"]
+    assert talk.tokens_cached == 0
 
 
 async def test_a_draft_that_stands_is_not_taken_for_rest(stand: Stand) -> None:
@@ -50,9 +49,10 @@ async def test_a_draft_that_stands_is_not_taken_for_rest(stand: Stand) -> None:
                 async for event in talk:
                     if isinstance(event, TurnEager):
                         break
-                await talk.rest()
+                await talk.push(Rest())
         await talk.finish()
         events = [event async for event in talk]
-        log = list(stand.dialogue.log)
+        rests = stand.dialogue.rests
     assert [e.reason for e in events if isinstance(e, ReplyEnded)] == ["stop"]
-    assert "free" not in log[: log.index("end")]
+    assert rests == 0
+    assert stand.dialogue.begun == [" Hello you"]

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from textpro_stream.config import ProsodyOptions
-from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Heard, ProsodyWindow, TokenSpan
+from textpro_stream.contracts import (
+    SAMPLE_RATE,
+    AudioChunk,
+    ListenedFrame,
+    ProsodyWindow,
+    TokenSpan,
+)
 from textpro_stream.prosody import ProsodyTracker
 from textpro_stream.prosody.acoustics import KEPT_S
 
@@ -53,7 +59,7 @@ def run(
     for a, b in itertools.pairwise(edges):
         due = tuple(word for s, word in words if round(s * SAMPLE_RATE) == b)
         ends = any(round(s * SAMPLE_RATE) == b for s in turn_ends)
-        out.append(list(tracker.push(Heard(AudioChunk(audio[a:b], a), due, ends))))
+        out.append(list(tracker.push(ListenedFrame(AudioChunk(audio[a:b], a), due, ends))))
     out.append(list(tracker.finish()))
     return out
 
@@ -188,5 +194,7 @@ def test_memory_does_not_grow() -> None:
     audio = tone(1, 150)
     for second in range(KEPT_S + 20):
         words = tuple(span(second - 2 + i / 4, second - 1.8 + i / 4) for i in range(4))
-        tracker.push(Heard(AudioChunk(audio, second * SAMPLE_RATE), words if second >= 2 else ()))
+        tracker.push(
+            ListenedFrame(AudioChunk(audio, second * SAMPLE_RATE), words if second >= 2 else ())
+        )
         assert len(tracker._words) <= 16

@@ -6,29 +6,36 @@ Sound is scripted too: a tone is voice, silence is not, and which words are in i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 import torch
 
-from textpro_stream.config import LlmOptions, TurnOptions
+from textpro_stream.commands import Add, Change, Remove
+from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import (
     FRAME,
     SAMPLE_RATE,
     AudioChunk,
-    Heard,
+    Delta,
+    GenerationEnd,
+    ListenedFrame,
     Message,
+    OpenTurn,
+    Playout,
     ProsodyWindow,
+    ReplyOptions,
     SpokenChunk,
+    TextDelta,
     TokenSpan,
-    Tool,
     ToolCall,
     Transcript,
     samples_of_ms,
 )
-from textpro_stream.errors import StageError
+from textpro_stream.errors import ConfigError, StageError
+from textpro_stream.runtime.device import DeviceThread, Lane, Step
 
 BLOCK = samples_of_ms(320)
 STATES = torch.zeros(1, 4)
@@ -138,10 +145,10 @@ class ScriptedRecognizer:
 class WindowPerCommit:
     """A prosody window for every frame with words."""
 
-    def push(self, heard: Heard, /) -> Sequence[ProsodyWindow]:
-        if not heard.committed:
+    def push(self, frame: ListenedFrame, /) -> Sequence[ProsodyWindow]:
+        if not frame.committed:
             return ()
-        spans = heard.committed
+        spans = frame.committed
         embedding = np.zeros(4, np.float32)
         return [
             ProsodyWindow(
@@ -153,123 +160,101 @@ class WindowPerCommit:
         return ()
 
 
+@dataclass(frozen=True)
+class Call(Step[None]):
+    """Any function as a step of the device."""
+
+    function: Callable[[], object]
+    lane = Lane.DECODE
+
+    def run(self) -> None:
+        self.function()
+
+
 @dataclass
 class ScriptedDialogue:
-    """Keeps a log of what it was told; replies with the same pieces each time."""
+    """Remembers what it is told; replies with the same pieces each time."""
 
     pieces: list[str] = field(default_factory=lambda: ["It", " is", " noon.", " Really", "."])
-    fails_at_piece: int = 1000
-    step: Callable[[], None] = lambda: None  # runs in the device's thread before each piece
-    log: list[str] = field(default_factory=list)
-    reason: str = "stop"
-    tokens_decoded: int = 0
-    full: bool = False
-    too_long: bool = False
-    turn: str = ""  # words of the open turn
-    drafted: str | None = None
-    fails_at_step: str = ""  # the method that raises, once
-    messages: tuple[Message, ...] = ()
     calls: tuple[ToolCall, ...] = ()
-    asides: list[ScriptedDialogue] = field(default_factory=list)
-    rows: int = 0  # in the cache
+    fails_at_piece: int = 1000
+    fails_at: str = ""  # "follow", "draft", "options": what raises, once
+    step: Callable[[], object] | None = None  # runs in the device's thread before each piece
+    device: DeviceThread | None = None
+    messages: tuple[Message, ...] = ()  # what is remembered
+    turn: OpenTurn = field(default_factory=lambda: OpenTurn(0))  # as it was told last
+    read: list[OpenTurn] = field(default_factory=list)  # all that changed what it had to read
+    begun: list[str] = field(default_factory=list)  # the words that replies were begun to
+    asked: list[ReplyOptions] = field(default_factory=list)  # how
+    edits: list[Change] = field(default_factory=list)
+    tokens_cached: int = 0
+    rests: int = 0
+    drawn: int = 0  # pieces
+    closed: bool = False
 
-    @property
-    def rows_cached(self) -> int:
-        return self.rows
-
-    def begin(self) -> None:
-        self.log.append("begin")
-        self.rows = 10 + len(self.messages)
-        self.turn, self.drafted = "", None
-
-    def configure(self, options: LlmOptions, tools: Sequence[Tool]) -> None:
-        if self.fails_at_step == "configure":
-            self.fails_at_step = ""
-            raise StageError("the instructions are too long")
-        names = ",".join(tool.name for tool in tools)
-        self.log.append(f"configure {options.system_prompt[:12]}|{options.max_tokens}|{names}")
-
-    def add(self, message: Message, after: str | None = None) -> None:
-        self.log.append(f"add {message.id} after {after}")
-        self.messages = (*self.messages, message)
-
-    def remove(self, message_id: str) -> None:
-        if message_id not in {message.id for message in self.messages}:
-            raise StageError(f"no message {message_id}")
-        self.log.append(f"remove {message_id}")
-        self.messages = tuple(m for m in self.messages if m.id != message_id)
-
-    def truncate(self, message_id: str, characters: int) -> None:
-        self.log.append(f"truncate {message_id} {characters}")
-
-    def aside(
-        self, messages: Sequence[Message], options: LlmOptions, tools: Sequence[Tool]
-    ) -> ScriptedDialogue:
-        self.log.append("aside " + ",".join(m.id for m in messages))
-        self.asides.append(ScriptedDialogue(pieces=["Aside", "."], messages=tuple(messages)))
-        return self.asides[-1]
-
-    def free(self) -> None:
-        self.log.append("free")
-        self.rows = 0
-
-    def hear(self, spans: Sequence[TokenSpan]) -> None:
-        self.log.append("hear" + "".join(s.text for s in spans))
-        if self.too_long:
-            self.too_long = False
+    async def follow(self, turn: OpenTurn, /) -> None:
+        if self.fails_at == ("draft" if turn.over else "follow"):
+            self.fails_at = ""
+            raise ValueError("scripted draft failure")
+        self.tokens_cached = 10 + len(self.messages)
+        if (turn.text, turn.over) != (self.turn.text, self.turn.over):
+            self.read.append(turn)
+        self.turn = turn
+        if self.fails_at == "length" and turn.spans:
+            self.fails_at = ""
             raise StageError("too long")
 
-        self.turn += "".join(s.text for s in spans)
-
-    def say(self, text: str) -> None:
-        self.log.append("say " + text)
-        self.turn += text
-
-    def draft(self, tail: Sequence[TokenSpan] = ()) -> None:
-        if self.fails_at_step == "draft":
-            self.fails_at_step = ""
-            raise ValueError("scripted draft failure")
-        self.rows = 20 + len(self.messages)
-        drafted = self.turn + "".join(s.text for s in tail)
-        if drafted != self.drafted:
-            self.drafted = drafted
-            self.log.append("draft" + drafted)
-
-    def resume(self) -> None:
-        self.log.append("resume")
-        self.drafted = None
-
-    def reply(self) -> Iterator[str]:
-        for i, piece in enumerate(self.pieces):
-            self.step()
+    async def reply(self, turn: int, options: ReplyOptions, /) -> AsyncGenerator[Delta, None]:
+        self._replied, self._text = turn, ""
+        self.asked.append(options)
+        if self.fails_at == "options":
+            self.fails_at = ""
+            raise ConfigError("the instructions are too long")
+        self.begun.append(self.turn.text)
+        for i, piece in enumerate(["Aside", "."] if options.aside else self.pieces):
+            if self.step is not None and self.device is not None:
+                await self.device.run(Call(self.step))
+            else:
+                await asyncio.sleep(0)
             if i == self.fails_at_piece:
                 raise ValueError("scripted LLM failure")
-            self.tokens_decoded += 1
-            yield piece
+            self.drawn += 1
+            self._text += piece
+            yield TextDelta(piece)
+        for call in self.calls:
+            yield call
+        yield GenerationEnd("stop", 30, 20)
 
-    def end_turn(
-        self,
-        heard_characters: int | None = None,
-        *,
-        called: bool = False,
-        user: str = "",
-        reply: str = "",
-    ) -> None:
-        log = "end" if heard_characters is None else f"end at {heard_characters}"
-        self.log.append(log if reply else f"keep {user}")
-        if self.turn:
-            self.messages = (*self.messages, Message(user, "user", self.turn))
-        if reply:
-            calls = self.calls if called else ()
-            self.messages = (*self.messages, Message(reply, "assistant", "", calls))
-        self.turn, self.drafted = "", None
+    async def close_turn(self, playout: Playout | None, /) -> None:
+        aside = bool(self.asked) and self.asked[-1].aside and playout is not None
+        number = self.turn.number
+        if self.turn.text and not aside:
+            self.messages += (Message(f"u{number}", "user", self.turn.text),)
+        if playout is not None and (not aside or self.asked[-1].remember):
+            text = self._text[: playout.characters]
+            calls = self.calls if playout.calls_told else ()
+            self.messages += (Message(f"a{self._replied}", "assistant", text, calls),)
+        self.turn = OpenTurn(0)
 
-    def needs_room(self) -> bool:
-        return self.full
+    async def edit(self, change: Change, /) -> None:
+        match change:
+            case Add(message=message):
+                self.messages += (message,)
+            case Remove(message_id=message_id):
+                if message_id not in {message.id for message in self.messages}:
+                    raise StageError(f"no message {message_id}")
+                self.messages = tuple(m for m in self.messages if m.id != message_id)
+            case _:
+                pass
+        self.edits.append(change)
 
-    def make_room(self) -> None:
-        self.log.append("make room")
-        self.full = False
+    async def rest(self) -> None:
+        self.rests += 1
+        self.tokens_cached = 0
+
+    async def close(self) -> None:
+        self.closed = True
+        self.tokens_cached = 0
 
 
 @dataclass

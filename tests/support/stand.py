@@ -16,20 +16,38 @@ from scripted import (
 )
 
 from textpro_stream.clock import VirtualClock
-from textpro_stream.ports import Clock
-from textpro_stream.config import LlmOptions, TurnOptions
-from textpro_stream.contracts import AudioChunk
+from textpro_stream.commands import Announce, Respond
+from textpro_stream.config import TurnOptions
+from textpro_stream.contracts import AudioChunk, ReplyOptions
 from textpro_stream.events import Event
+from textpro_stream.pipeline.audience import Audience
+from textpro_stream.pipeline.context import ConversationContext
 from textpro_stream.pipeline.conversation import Conversation
+from textpro_stream.pipeline.listener import Listener
+from textpro_stream.pipeline.numbers import TurnNumbers
+from textpro_stream.pipeline.outbox import Outbox
+from textpro_stream.pipeline.reply_player import ReplyPlayer
+from textpro_stream.pipeline.responder import Responder
+from textpro_stream.ports import Clock, Talk
 from textpro_stream.runtime.device import DeviceThread
-from textpro_stream.pipeline.listener import Ear
-from textpro_stream.pipeline.reply_player import Giver
 from textpro_stream.runtime.health import Health
 from textpro_stream.runtime.lateness import Lateness
-from textpro_stream.pipeline.responder import Mind
-from textpro_stream.pipeline.outbox import Outbox
 from textpro_stream.telemetry.trace import Trace
-from textpro_stream.turn import BargeIn, Endpointer
+from textpro_stream.turn import BargeIn, Completeness, Endpointer
+
+
+async def respond(talk: Talk, options: ReplyOptions | None = None) -> int:
+    """Ask for a reply; gives the turn of its events."""
+    turn = talk.next_turn()
+    await talk.push(Respond(turn, options or ReplyOptions()))
+    return turn
+
+
+async def announce(talk: Talk, text: str) -> int:
+    """Have something said; gives the turn of its events."""
+    turn = talk.next_turn()
+    await talk.push(Announce(turn, text))
+    return turn
 
 
 @dataclass
@@ -45,39 +63,32 @@ class Stand:
     health: Health = field(default_factory=Health)
     lateness: Lateness = field(default_factory=Lateness)
 
-    def open(self, *, live: bool = False) -> Conversation:
-        trace, outbox = Trace(self.clock), Outbox()
-        ear = Ear(
+    def open(self, *, live: bool = False, reserved: frozenset[int] = frozenset()) -> Conversation:
+        numbers = TurnNumbers(reserved)
+        context = ConversationContext(
+            device=self.device,
+            outbox=Outbox(),
+            audience=Audience(listens=live, may_interrupt=self.options.barge_in),
+            health=self.health,
+            lateness=self.lateness,
+            trace=Trace(self.clock),
+            clock=self.clock,
+        )
+        listener = Listener(
             self.script.open,
             Endpointer(LevelVad(), self.options),
             WindowPerCommit(),
             BargeIn(self.options),
+            end_of_turn=Completeness(),
+            numbers=numbers,
             preroll_ms=self.options.preroll_ms,
-            trace=trace,
-            clock=self.clock,
+            context=context,
         )
-        mind = None
+        responder = None
         if (dialogue := self.dialogue) is not None:
-            shared = {
-                "device": self.device,
-                "outbox": outbox,
-                "health": self.health,
-                "trace": trace,
-                "clock": self.clock,
-            }
-            giver = Giver(self.voice, listened=live and self.options.barge_in, **shared)
-            mind = Mind(lambda: dialogue, giver, options=LlmOptions(), **shared)
-        return Conversation(
-            ear,
-            mind,
-            outbox=outbox,
-            device=self.device,
-            health=self.health,
-            lateness=self.lateness,
-            trace=trace,
-            clock=self.clock,
-            live=live,
-        )
+            dialogue.device = self.device
+            responder = Responder(lambda: dialogue, ReplyPlayer(self.voice, context), context)
+        return Conversation(listener, responder, context, numbers=numbers, live=live)
 
     async def run(self, audio: list[AudioChunk] | np.ndarray, *, live: bool = False) -> list[Event]:
         """Feed all of it, collect all events."""

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textpro_stream.telemetry.marks import Arrivals, TurnMarks, discrepancy, parts, stages
+from textpro_stream.telemetry.marks import Arrivals, TurnMarks
+from textpro_stream.telemetry.waterfall import discrepancy, parts, stages
 
 
 def test_the_earliest_arrival_is_believed() -> None:

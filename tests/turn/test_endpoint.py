@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from textpro_stream.config import TurnOptions
-from textpro_stream.contracts import FRAME, AudioChunk, Heard, TurnSignal, samples_of_ms
+from textpro_stream.contracts import FRAME, AudioChunk, ListenedFrame, TurnSignal, samples_of_ms
 from textpro_stream.turn import Endpointer
 
 OPTIONS = TurnOptions(
@@ -47,7 +47,7 @@ def run(
     signals: list[TurnSignal] = []
     for i in range(n_frames):
         chunk = AudioChunk(np.zeros(FRAME, np.float32), start + i * FRAME)
-        new = endpointer.push(Heard(chunk))
+        new = endpointer.push(ListenedFrame(chunk))
         signals += new
         if any(signal.kind == "eager" for signal in new):
             on_eager(endpointer)

@@ -14,7 +14,13 @@ from textpro_stream import store
 from textpro_stream.audio.files import FileSource
 from textpro_stream.audio.frames import Framer
 from textpro_stream.config import TurnOptions
-from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Heard, TurnSignal, samples_of_ms
+from textpro_stream.contracts import (
+    SAMPLE_RATE,
+    AudioChunk,
+    ListenedFrame,
+    TurnSignal,
+    samples_of_ms,
+)
 from textpro_stream.turn import BargeIn, Endpointer, VadModel, load_vad
 
 pytestmark = pytest.mark.weights
@@ -47,7 +53,7 @@ def turns(
     signals: list[TurnSignal] = []
     n_pauses = 0
     for frame in frames(path):
-        new = endpointer.push(Heard(frame))
+        new = endpointer.push(ListenedFrame(frame))
         signals += new
         if any(signal.kind == "eager" for signal in new):
             endpointer.evidence(words(n_pauses))
@@ -85,7 +91,7 @@ def test_an_interruption_stops_a_reply(silero: VadModel) -> None:
     said: dict[str, int] = {}
     onset = 0
     for frame in frames(CLIPS / "interruption.flac"):
-        for signal in endpointer.push(Heard(frame)):
+        for signal in endpointer.push(ListenedFrame(frame)):
             if signal.kind == "speech_started":
                 onset = signal.speech
         if spoken := barge_in.push(endpointer.voice, replying=True):

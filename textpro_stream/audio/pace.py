@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 from textpro_stream.audio.frames import Framer
-from textpro_stream.ports import Clock
 from textpro_stream.contracts import AudioChunk, seconds
+from textpro_stream.ports import Clock
 
 
 async def paced(chunks: Iterable[AudioChunk], clock: Clock) -> AsyncIterator[AudioChunk]:

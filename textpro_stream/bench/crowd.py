@@ -22,8 +22,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from textpro_stream.audio.resample import Resampler
-from textpro_stream.ports import Clock
 from textpro_stream.contracts import SAMPLE_RATE
+from textpro_stream.ports import Clock
 
 FRAME_S = 0.04
 NOISE = 1e-4  # full scale; a quiet room

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from textpro_stream.bench.questions import AUDIBLE, Question
-from textpro_stream.ports import Clock
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, seconds
 from textpro_stream.errors import DeviceError, TextproError
+from textpro_stream.ports import Clock
 
 LEAD_S = 0.5  # of quiet before the question, as a person leaves
 NOISE = 1e-4  # full scale, -80 dBFS: what a good microphone gives in a quiet room

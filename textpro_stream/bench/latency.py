@@ -35,9 +35,9 @@ from textpro_stream.bench.questions import (
 )
 from textpro_stream.bench.serve import OURS, MeasuredServer
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.ports import Clock
 from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError
+from textpro_stream.ports import Clock
 
 WARM_UP = 2  # turns of each system that are not counted
 CROWD_LENGTH = 5.0  # seconds; the questions of many at once, who differ in when they ask

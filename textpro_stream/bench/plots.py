@@ -9,7 +9,7 @@ from textpro_stream.bench import results, svg
 from textpro_stream.bench.drive import Turn
 from textpro_stream.bench.figures import quantile
 from textpro_stream.bench.serve import OURS
-from textpro_stream.telemetry.marks import stages
+from textpro_stream.telemetry.waterfall import stages
 
 WIDTH = 720.0
 LEFT = 62.0  # of the plot; before it stand labels like -500 ms

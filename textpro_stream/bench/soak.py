@@ -34,9 +34,9 @@ from textpro_stream.bench.machine import environment
 from textpro_stream.bench.questions import spoken_questions
 from textpro_stream.bench.vitals import Monitor, Vitals, complaints, trends
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.ports import Clock
 from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError, DeviceError
+from textpro_stream.ports import Clock
 
 LENGTHS, EACH = (2.0, 5.0), 3  # of the questions
 SAMPLED_S = 5.0

@@ -24,13 +24,12 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self, cast
 
 from textpro_stream.audio.frames import Framer
-from textpro_stream.ports import Clock
 from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import (
     FRAME,
     SAMPLE_RATE,
     AudioChunk,
-    Heard,
+    ListenedFrame,
     Observer,
     SpokenChunk,
     TokenSpan,
@@ -51,12 +50,13 @@ from textpro_stream.events import (
     TurnLatency,
     WordsCommitted,
 )
-from textpro_stream.runtime.device import DeviceThread, Priority
 from textpro_stream.pipeline.doors import Recognizing, Speaking
-from textpro_stream.pipeline.listener import has_words
 from textpro_stream.pipeline.failure import cause
-from textpro_stream.telemetry.marks import Arrivals, TurnMarks
+from textpro_stream.pipeline.listener import has_words
 from textpro_stream.pipeline.outbox import Outbox
+from textpro_stream.ports import Clock
+from textpro_stream.runtime.device import DeviceThread, Priority
+from textpro_stream.telemetry.marks import Arrivals, TurnMarks
 from textpro_stream.telemetry.trace import Trace
 from textpro_stream.turn import Endpointer, VadModel
 
@@ -230,7 +230,7 @@ class StepwiseConversation:
             self._recent.append(frame)
             if self._open is not None:
                 self._open.append(frame)
-            hear = partial(self._endpointer.push, Heard(frame))
+            hear = partial(self._endpointer.push, ListenedFrame(frame))
             for signal in await self._parts.device.run(Priority.HEAR, hear):
                 await self._act(signal.kind, signal.speech)
         for signal in self._endpointer.finish():

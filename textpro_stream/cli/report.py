@@ -29,7 +29,7 @@ from textpro_stream.events import (
     WordsCommitted,
 )
 from textpro_stream.pipeline import Conversation
-from textpro_stream.telemetry.marks import parts
+from textpro_stream.telemetry.waterfall import parts
 from textpro_stream.wire import to_line
 
 

@@ -39,7 +39,7 @@ from textpro_stream.events import (
     WordsCommitted,
 )
 from textpro_stream.pipeline import Conversation
-from textpro_stream.telemetry.marks import stages
+from textpro_stream.telemetry.waterfall import stages
 
 METER = 16  # characters of the voice meter
 BARS = 32  # characters of the waterfall

@@ -23,7 +23,7 @@ from textpro_stream.contracts import (
     FRAME,
     SAMPLE_RATE,
     AudioChunk,
-    Heard,
+    ListenedFrame,
     Transcript,
     samples_of_ms,
     seconds,
@@ -31,7 +31,7 @@ from textpro_stream.contracts import (
 from textpro_stream.evaluate.manifest import read_manifest
 from textpro_stream.evaluate.mix import read_audio, surround
 from textpro_stream.turn.completeness import p_end_of_turn
-from textpro_stream.turn.endpoint import P_REQUIRED, Endpointer
+from textpro_stream.turn.endpoint import Endpointer, wait
 from textpro_stream.turn.vad import VadModel, load_vad
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class PauseTable:
 
     def policy(self, silence_ms: float, long_ms: float) -> tuple[int, float]:
         """Cut-offs, and mean silence in ms before a true end; equal figures ignore the words."""
-        waits = [_wait_ms(pause.text, silence_ms, long_ms) for pause in self.pauses]
+        waits = [wait(p_end_of_turn(pause.text), silence_ms, long_ms) for pause in self.pauses]
         pairs = list(zip(self.pauses, waits, strict=True))
         cut = sum(p.silence_ms is not None and p.silence_ms > wait for p, wait in pairs)
         delays = [wait for pause, wait in pairs if pause.silence_ms is None]
@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Print the tables."""
-    from textpro_stream.pipeline.engine import torch_device
+    from textpro_stream.runtime.hardware import torch_device
     from textpro_stream.whisper import WhisperPro
 
     device = torch_device(settings.device)
@@ -151,7 +151,7 @@ def _pauses(
     silent_since = 0
     for start in range(0, len(samples) - FRAME + 1, FRAME):
         end = start + FRAME
-        for signal in endpointer.push(Heard(AudioChunk(samples[start:end], start))):
+        for signal in endpointer.push(ListenedFrame(AudioChunk(samples[start:end], start))):
             if signal.kind == "speech_started":
                 given = max(0, signal.speech - samples_of_ms(options.preroll_ms))
                 recognizer = whisper.open(given)
@@ -169,9 +169,3 @@ def _pauses(
 
 def _committed(transcripts: Sequence[Transcript]) -> str:
     return "".join(span.text for transcript in transcripts for span in transcript.committed)
-
-
-def _wait_ms(text: str, silence_ms: float, long_ms: float) -> float:
-    """The silence at which `Endpointer` ends a turn of these words."""
-    promised = min(1.0, p_end_of_turn(text) / P_REQUIRED)
-    return long_ms - promised * (long_ms - silence_ms)

@@ -48,7 +48,7 @@ CURVE = (
 
 
 @dataclass(slots=True)
-class Heard:
+class Recognized:
     """One clip, one mode."""
 
     text: str = ""
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         return 0
     model = WhisperPro.load(folder, settings.whisper, torch.device("cpu"))
     offline, streaming = Tally(), Tally()
-    rows: list[tuple[Item, Heard, Heard]] = []
+    rows: list[tuple[Item, Recognized, Recognized]] = []
     for item in items:
         audio = read_audio(item.audio)
         whole = listen(model, item, audio, None, offline, offline=True)
@@ -158,7 +158,7 @@ def listen(
     tally: Tally,
     *,
     offline: bool = False,
-) -> Heard:
+) -> Recognized:
     """Run one clip through the recogniser and add it to a tally.
 
     Args:
@@ -172,7 +172,7 @@ def listen(
     clock = MonotonicClock()
     trace = Trace(clock)
     recognizer = model.open(0, trace, offline=offline)
-    heard = Heard()
+    heard = Recognized()
     spans: list[tuple[TokenSpan, int]] = []
     tail: list[int] = []
     began = clock.cpu()
@@ -216,7 +216,7 @@ def listen(
     return heard
 
 
-Row = tuple[Item, Heard, Heard]
+Row = tuple[Item, Recognized, Recognized]
 
 
 def _by_kind(rows: Sequence[Row]) -> None:

@@ -23,7 +23,7 @@ from textpro_stream.contracts import (
     FRAME,
     SAMPLE_RATE,
     AudioChunk,
-    Heard,
+    ListenedFrame,
     TurnSignal,
     samples_of_ms,
 )
@@ -218,10 +218,10 @@ def turns(
     frame = np.zeros(FRAME, np.float32)
     signals: list[TurnSignal] = []
     for start in range(0, n_samples - FRAME + 1, FRAME):
-        new = endpointer.push(Heard(AudioChunk(frame, start)))
+        new = endpointer.push(ListenedFrame(AudioChunk(frame, start)))
         signals += new
         if any(signal.kind == "eager" for signal in new):
-            endpointer.evidence("", p_end)
+            endpointer.evidence(p_end)
     return signals
 
 

@@ -7,37 +7,38 @@ what a run does not need (no replies, no voice) is not loaded at all.
 from __future__ import annotations
 
 import asyncio
-import os
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.ports import Clock
-from textpro_stream.config import DeviceOptions, Settings
-from textpro_stream.errors import DeviceError
+from textpro_stream.config import Settings
+from textpro_stream.errors import unwrap
+from textpro_stream.pipeline.audience import Audience
+from textpro_stream.pipeline.context import ConversationContext
 from textpro_stream.pipeline.conversation import Conversation
-from textpro_stream.runtime.device import DeviceThread, Load
-from textpro_stream.pipeline.listener import Ear
-from textpro_stream.pipeline.failure import first
-from textpro_stream.pipeline.reply_player import Giver
-from textpro_stream.runtime.health import Health
-from textpro_stream.runtime.memory import give_back
-from textpro_stream.runtime.lateness import Lateness
-from textpro_stream.pipeline.responder import Mind
+from textpro_stream.pipeline.listener import Listener
+from textpro_stream.pipeline.numbers import TurnNumbers
 from textpro_stream.pipeline.outbox import Outbox
+from textpro_stream.pipeline.reply_player import ReplyPlayer
+from textpro_stream.pipeline.responder import Responder
+from textpro_stream.ports import Clock, LlmEngine, VadModel
+from textpro_stream.runtime.device import DeviceThread, Load
+from textpro_stream.runtime.hardware import device_thread, torch_device
+from textpro_stream.runtime.health import Health
+from textpro_stream.runtime.lateness import Lateness
 from textpro_stream.runtime.loading import in_thread
 from textpro_stream.telemetry.trace import Trace
-from textpro_stream.turn import BargeIn, Endpointer, VadModel, load_vad
+from textpro_stream.turn import BargeIn, Completeness, Endpointer, load_vad
 
 if TYPE_CHECKING:
     import torch
 
-    from textpro_stream.llm import LanguageModel
+    from textpro_stream.ports import Progress
     from textpro_stream.speech import Voice
-    from textpro_stream.store import Kind, Progress
+    from textpro_stream.store import Kind
     from textpro_stream.whisper import WhisperPro
 
 Folders = dict["Kind", Path]
@@ -52,7 +53,7 @@ class Engine:
         *,
         asr: WhisperPro,
         vad: VadModel,
-        llm: LanguageModel | None,
+        llm: LlmEngine | None,
         voice: Voice | None,
         device: DeviceThread,
         clock: Clock,
@@ -92,23 +93,26 @@ class Engine:
             async with asyncio.TaskGroup() as tasks:
                 # The voice is a process of its own, so it starts while we import torch.
                 voice = tasks.create_task(_open_voice(folders, settings, replies and speech))
-                device = tasks.create_task(in_thread(partial(torch_device, settings.device)))
-                asr = tasks.create_task(_load_asr(folders, settings, device))
-                llm = tasks.create_task(_load_llm(folders, settings, device, asr))
+                where = tasks.create_task(in_thread(partial(torch_device, settings.device)))
+                device = tasks.create_task(_device_thread(where))
+                asr = tasks.create_task(_load_asr(folders, settings, where))
+                llm = tasks.create_task(_load_llm(folders, settings, where, device, asr))
                 vad = tasks.create_task(
                     in_thread(partial(load_vad, settings.turn, folders.get("vad")))
                 )
         except BaseException as error:
             if voice.done() and not voice.cancelled() and not voice.exception():
                 await _close(voice.result())
-            raise first(error) from None
+            if device.done() and not device.cancelled() and not device.exception():
+                device.result().close()
+            raise unwrap(error) from None
         return cls(
             settings,
             asr=asr.result(),
             vad=vad.result(),
             llm=llm.result(),
             voice=voice.result(),
-            device=_device_thread(device.result()),
+            device=device.result(),
             clock=clock or MonotonicClock(),
         )
 
@@ -135,77 +139,66 @@ class Engine:
         return self._device.load()
 
     def open(
-        self, *, settings: Settings | None = None, live: bool = True, record: bool = False
+        self,
+        *,
+        settings: Settings | None = None,
+        live: bool = True,
+        trace_spans: bool = False,
+        reserved: Iterable[int] = (),
     ) -> Conversation:
         """A conversation of its own, sharing the weights.
 
         Args:
             settings: its own options about turns, prosody and replies; without it the engine's.
                 Models, dtypes and device are those that were loaded.
-            live: audio comes at its own pace; see `Conversation`.
-            record: keep the spans of `Conversation.trace` for a Chrome trace.
+            live: audio comes at its own pace, and somebody listens; see `Conversation`.
+            trace_spans: keep the spans of `Conversation.trace` for a Chrome trace.
+            reserved: turn numbers that commands will bring along, as those of a recording do.
         """
-        settings, clock = settings or self.settings, self._clock
-        trace = Trace(clock, record=record)
-        outbox = Outbox()
         from textpro_stream.prosody import ProsodyTracker
 
-        ear = Ear(
-            lambda start: self.asr.open(start, trace),
+        settings = settings or self.settings
+        numbers = TurnNumbers(reserved)
+        context = ConversationContext(
+            device=self._device,
+            outbox=Outbox(),
+            audience=Audience(listens=live, may_interrupt=settings.turn.barge_in),
+            health=self._health,
+            lateness=self._lateness,
+            trace=Trace(self._clock, record=trace_spans),
+            clock=self._clock,
+        )
+        listener = Listener(
+            lambda start: self.asr.open(start, context.trace),
             Endpointer(self._vad.open(), settings.turn),
             ProsodyTracker(settings.prosody),
             BargeIn(settings.turn),
+            end_of_turn=Completeness(),
+            numbers=numbers,
             preroll_ms=settings.turn.preroll_ms,
-            trace=trace,
-            clock=clock,
+            context=context,
         )
-        mind = None
+        responder = None
         if (llm := self.llm) is not None:
-            giver = Giver(
-                self.voice,
-                device=self._device,
-                outbox=outbox,
-                health=self._health,
-                trace=trace,
-                clock=clock,
-                listened=live and settings.turn.barge_in,
+            options = settings.llm
+            responder = Responder(
+                lambda: llm.open(options, context.trace),
+                ReplyPlayer(self.voice, context),
+                context,
             )
-            mind = Mind(
-                lambda: llm.open(settings.llm, trace),
-                giver,
-                options=settings.llm,
-                device=self._device,
-                outbox=outbox,
-                health=self._health,
-                trace=trace,
-                clock=clock,
-            )
-        return Conversation(
-            ear,
-            mind,
-            outbox=outbox,
-            device=self._device,
-            health=self._health,
-            lateness=self._lateness,
-            trace=trace,
-            clock=clock,
-            live=live,
-        )
+        return Conversation(listener, responder, context, numbers=numbers, live=live)
 
     async def close(self) -> None:
         """End the voice's process and the device's thread."""
         await _close(self.voice)
+        if self.llm is not None:
+            await self.llm.close()
         await asyncio.to_thread(self._device.close)
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
 
@@ -228,59 +221,6 @@ def _resolve(
     }
 
 
-def torch_device(options: DeviceOptions) -> torch.device:
-    """The device that `options` name, with its threads set.
-
-    Raises:
-        DeviceError: CUDA was asked for and is not there.
-    """
-    # Read by OpenMP when torch is first imported. Its waiting threads otherwise spin: beside one
-    # other busy process, two threads then took 3 times as long as one (load 14.5 s against 4.7 s,
-    # 56 reply tokens 14.2 s against 1.9 s); waiting passively costs nothing measurable.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
-
-    torch.set_num_threads(options.threads or min(4, physical_cores()))
-    name = options.name
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise DeviceError(f"device {name!r}: give auto, cpu, cuda or cuda:N", name=name)
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(
-            "device cuda: this PyTorch sees no GPU; choose --device cpu, or see textpro doctor",
-            name=name,
-        )
-    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        raise DeviceError(
-            f"device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0", name=name
-        )
-    return torch.device(name)
-
-
-def physical_cores() -> int:
-    """Cores this process may run on, hyperthreads of one core counted once."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    if usable is None:
-        return max(1, (os.cpu_count() or 2) // 2)
-    cores = set()
-    for cpu in usable:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            cores.add(siblings.read_text())
-        except OSError:
-            cores.add(str(cpu))
-    return len(cores)
-
-
-def _device_thread(device: torch.device) -> DeviceThread:
-    import torch
-
-    # Nobody is heard: a microphone that is open asks for something every 20 ms.
-    return DeviceThread(f"device {device}", torch.inference_mode, idle=give_back)
-
-
 async def _load_asr(
     folders: Folders, settings: Settings, device: asyncio.Task[torch.device]
 ) -> WhisperPro:
@@ -291,22 +231,28 @@ async def _load_asr(
     return await in_thread(partial(WhisperPro.load, folder, settings.whisper, where))
 
 
+async def _device_thread(device: asyncio.Task[torch.device]) -> DeviceThread:
+    return device_thread(await device)
+
+
 async def _load_llm(
     folders: Folders,
     settings: Settings,
     device: asyncio.Task[torch.device],
+    thread: asyncio.Task[DeviceThread],
     asr: asyncio.Task[WhisperPro],
-) -> LanguageModel | None:
+) -> LlmEngine | None:
     if "llm" not in folders:
         return None
     where = await device
     from textpro_stream.llm import LanguageModel
+    from textpro_stream.llm.local import LocalEngine
 
     folder, d_prosody = folders["llm"], None
     if settings.llm.projector or (folder / "textpro_config.json").is_file():
         d_prosody = (await asr).d_prosody  # a projector has to fit the recognizer
     load = partial(LanguageModel.load, folder, settings.llm, where, d_prosody=d_prosody)
-    return await in_thread(load)
+    return LocalEngine(await in_thread(load), await thread)
 
 
 async def _open_voice(folders: Folders, settings: Settings, wanted: bool) -> Voice | None:

@@ -1,20 +1,19 @@
-"""The way into a conversation: frames and deeds in order, at most a second of audio waiting."""
+"""The way into a conversation: audio and commands in order, and no more of it than is bearable."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 
-from textpro_stream.ports import Clock
+from textpro_stream.commands import Command
 from textpro_stream.contracts import FRAME, AudioChunk, samples_of_ms
+from textpro_stream.ports import Clock
 
-WAITING_MS = 1000  # whoever feeds faster than this is heard waits
+WAITING_MS = 1000  # of audio; whoever feeds faster than this is heard waits
 BATCH = samples_of_ms(160) // FRAME  # frames given to the device at once: less than a block
 
 
-Deed = Callable[[], Awaitable[None]]  # done when all audio before it has been heard
-Item = AudioChunk | Deed
+Item = AudioChunk | Command
 
 
 class Inbox:
@@ -29,7 +28,6 @@ class Inbox:
         self._clock = clock
         self._items: deque[tuple[Item, float]] = deque()
         self._changed = asyncio.Condition()
-        self._ended = False  # nothing more comes
         self._shut = False  # nothing more is wanted
 
     async def put(self, item: Item) -> bool:
@@ -42,12 +40,6 @@ class Inbox:
                 self._changed.notify_all()
             return not self._shut
 
-    async def end(self) -> None:
-        """Nothing more comes."""
-        async with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
     async def shut(self) -> None:
         """Nothing more is wanted: whoever waits to put something goes on."""
         async with self._changed:
@@ -55,12 +47,10 @@ class Inbox:
             self._items.clear()
             self._changed.notify_all()
 
-    async def take(self) -> list[AudioChunk] | Deed | None:
-        """Some frames, or one deed; None when nothing more comes."""
+    async def take(self) -> list[AudioChunk] | Command:
+        """Some frames, or one command."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._ended or bool(self._items))
-            if not self._items:
-                return None
+            await self._changed.wait_for(lambda: bool(self._items))
             first, since = self._items.popleft()
             self._changed.notify_all()
             if not isinstance(first, AudioChunk):

@@ -4,30 +4,30 @@ Frames of one size move through voice activity, recognizer and prosody in lockst
 transport's cutting nor the machine's speed decides which words appear or where a turn ends. At a
 pause the recognizer is held back and asked what it would say were this the end; if it was, that
 answer is the transcript, and nothing is left to compute. Knows nothing of replies. Runs in the
-device's thread.
+device's thread, as steps that are values.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from textpro_stream.ports import Clock
 from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import (
     FRAME,
     SAMPLE_RATE,
     AudioChunk,
-    Heard,
+    ListenedFrame,
+    OpenTurn,
     ProsodyWindow,
-    Stage,
     TokenSpan,
     Transcript,
     TurnSignal,
+    has_words,
     samples_of_ms,
 )
 from textpro_stream.events import (
@@ -38,14 +38,19 @@ from textpro_stream.events import (
     SpeechStopped,
     TurnEager,
     TurnEnded,
+    TurnEndReason,
     TurnResumed,
     WordsCommitted,
 )
-from textpro_stream.pipeline.doors import Endpointing, Recognizing
+from textpro_stream.pipeline.context import ConversationContext
+from textpro_stream.pipeline.numbers import TurnNumbers
+from textpro_stream.ports import EndOfTurn, Endpointer, ProsodyStage, Recognizer
+from textpro_stream.runtime.device import Lane
+from textpro_stream.runtime.device import Step as DeviceStep
 from textpro_stream.telemetry.marks import TurnMarks
-from textpro_stream.telemetry.trace import Trace
 from textpro_stream.turn.barge_in import BargeIn, BargeInSignal
 
+ASK = samples_of_ms(100)  # between two looks at whether a pause is the end
 OPENING = 2 * SAMPLE_RATE  # samples kept beyond the pre-roll: deciding that speech began takes time
 
 
@@ -54,24 +59,35 @@ class Turn:
     """One person's say, as far as it was heard."""
 
     number: int
-    recognizer: Recognizing
+    recognizer: Recognizer
     marks: TurnMarks = field(default_factory=TurnMarks)
-    transcript: str = ""  # committed so far
-    tail: Sequence[TokenSpan] = ()  # what the draft holds beyond it
+    spans: list[TokenSpan] = field(default_factory=list)  # committed so far
+    tail: Sequence[TokenSpan] = ()  # what the preview holds beyond them
     held: list[AudioChunk] | None = None  # frames kept back while the turn may be over
+    silent_since: int = 0  # samples; where the last voice before the pause ended
     shown: str = ""  # the last hypothesis that went out
     speech: int = 0  # samples; where speech began
     speech_end: int = 0  # samples; where the endpoint says that speech ended
     ended_at: int = 0  # samples; where the endpoint was decided
     decided: float = 0.0  # monotonic; when it was
 
+    @property
+    def transcript(self) -> str:
+        """Its committed words."""
+        return "".join(span.text for span in self.spans)
+
+    def as_open(self, *, over: bool) -> OpenTurn:
+        """The turn as it is told to whoever replies."""
+        return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over)
+
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What some frames brought."""
+class Listened:
+    """What some frames, or a command, brought."""
 
     events: list[Event]
-    turn: Turn | None  # that paused or ended with the last of them
+    open: tuple[OpenTurn, TurnMarks] | None  # what is being said now, if anything is
+    turn: Turn | None  # that paused or ended with the last of the events
     barged: list[BargeInSignal]
 
 
@@ -109,7 +125,7 @@ class WorkTotals:
         }
 
 
-class Ear:
+class Listener:
     """One conversation's listener.
 
     Args:
@@ -117,29 +133,31 @@ class Ear:
         endpointer: who is speaking, and is the turn over?
         prosody: how it was said.
         barge_in: is the person speaking over the reply?
+        end_of_turn: is what was said complete? Asked `ASK` apart while the turn may be over.
+        numbers: of turns.
         preroll_ms: audio from before the voice was noticed that the recognizer gets.
-        trace: told where the audio clock stands, and of time spent on voice activity.
-        clock: for latency marks only; it decides nothing.
+        context: its trace is told where the audio clock stands and of time spent on voice
+            activity; its clock is for marks only and decides nothing.
     """
 
     def __init__(
         self,
-        open_recognizer: Callable[[int], Recognizing],
-        endpointer: Endpointing,
-        prosody: Stage[Heard, ProsodyWindow],
+        open_recognizer: Callable[[int], Recognizer],
+        endpointer: Endpointer,
+        prosody: ProsodyStage,
         barge_in: BargeIn,
         *,
+        end_of_turn: EndOfTurn,
+        numbers: TurnNumbers,
         preroll_ms: int,
-        trace: Trace,
-        clock: Clock,
+        context: ConversationContext,
     ) -> None:
         self._open, self._endpointer, self._prosody = open_recognizer, endpointer, prosody
-        self._barge_in = barge_in
-        self._preroll, self._trace, self._clock = samples_of_ms(preroll_ms), trace, clock
+        self._barge_in, self._end_of_turn = barge_in, end_of_turn
+        self._preroll, self._numbers = samples_of_ms(preroll_ms), numbers
+        self._trace, self._clock = context.trace, context.clock
         self._recent: deque[AudioChunk] = deque(maxlen=(self._preroll + OPENING) // FRAME)
         self._turn: Turn | None = None
-        self._fresh: tuple[TokenSpan, ...] = ()  # committed with the last frame
-        self._numbers = itertools.count(1)
         self._n_turns = 0  # the number of the last turn that was spoken
         self._events: list[Event] = []
         self._decided: Turn | None = None
@@ -148,8 +166,7 @@ class Ear:
         self._heard_until = 0  # samples; no turn hears the words of the one before
         self.position = 0  # samples heard
         self.taken = 0  # samples; end of the last frame that was begun
-        self.end: int | None = None  # set from outside: samples of true audio, once that is known
-        self.replying = False  # set from outside: a reply is being heard
+        self._true_end: int | None = None  # samples of true audio, once that is known
         self.totals = WorkTotals()
 
     @property
@@ -157,13 +174,22 @@ class Ear:
         """Speech probability of the last frame."""
         return self._endpointer.voice
 
-    def push(self, frames: Sequence[AudioChunk]) -> Step:
-        """Hear frames up to the next pause or endpoint; `taken` tells how far that is."""
+    def push(
+        self, frames: Sequence[AudioChunk], *, interruptible: bool = False, end: int | None = None
+    ) -> Listened:
+        """Hear frames up to the next pause or endpoint; `taken` tells how far that is.
+
+        Args:
+            frames: of `FRAME` samples each.
+            interruptible: a reply is being heard that speech may stop.
+            end: samples of true audio, once that is known: the last frame is filled up after it.
+        """
+        self._true_end = end
         for frame in frames:
-            self._hear(frame)
+            self._hear(frame, interruptible)
             if self._decided or self._barged:
                 break
-        return self._step()
+        return self._listened()
 
     def configure(self, options: TurnOptions) -> None:
         """Other rules about turns from here on; an open turn goes on under them."""
@@ -172,30 +198,30 @@ class Ear:
         self._preroll = samples_of_ms(options.preroll_ms)
         self._recent = deque(self._recent, (self._preroll + OPENING) // FRAME)
 
-    def finish(self) -> Step:
+    def finish(self) -> Listened:
         """The audio ended: so does an open turn."""
         committed = self._decide(self._endpointer.finish(), None)
         self._close_without_frame(committed, self._prosody.finish)
-        return self._step()
+        return self._listened()
 
-    def press(self) -> Step:
+    def press(self) -> Listened:
         """Push-to-talk: a turn begins here."""
         self._decide(self._endpointer.press(self.position), None)
-        return self._step()
+        return self._listened()
 
-    def release(self) -> Step:
+    def release(self) -> Listened:
         """Push-to-talk: the turn ends here."""
         self._close_without_frame(self._decide(self._endpointer.release(self.position), None))
-        return self._step()
+        return self._listened()
 
-    def clear(self) -> Step:
+    def clear(self) -> Listened:
         """Forget the open turn, and the sound before it: none of it will be heard again."""
         if self._turn is not None:
-            self._turn.transcript = ""  # its work counts, its words do not
+            self._turn.spans.clear()  # its work counts, its words do not
         self._drop_turn()
-        return self._step()
+        return self._listened()
 
-    def abandon(self) -> Step:
+    def abandon(self) -> Listened:
         """The recognizer failed: what the open turn had so far is its end."""
         turn = self._turn
         if turn is not None:
@@ -208,36 +234,36 @@ class Ear:
             self._drop_turn()
             self._decided = turn
             self._events.append(ended)
-        return self._step()
-
-    def count_turn(self) -> int:
-        """The number of a turn that is not spoken. May be called from any thread."""
-        return next(self._numbers)
+        return self._listened()
 
     def _drop_turn(self) -> None:
         if self._turn is not None:
             self.totals.add(self._turn)
             nothing = AudioChunk(np.zeros(0, np.float32), self.position)
-            self._prosody.push(Heard(nothing, (), ends_turn=True))
-        self._turn, self._decided, self._ended, self._fresh = None, None, None, ()
+            self._prosody.push(ListenedFrame(nothing, (), ends_turn=True))
+        self._turn, self._decided, self._ended = None, None, None
         self._endpointer.dismiss()
         self._recent.clear()
         self._heard_until = self.position
 
-    def _hear(self, frame: AudioChunk) -> None:
+    def _hear(self, frame: AudioChunk, interruptible: bool) -> None:
         self.taken = frame.end
-        self.position = frame.end if self.end is None else min(frame.end, self.end)
+        self.position = frame.end if self._true_end is None else min(frame.end, self._true_end)
         self._trace.position = self.position
         self._recent.append(frame)
+        turn = self._turn
+        if turn is not None and turn.held is not None and frame.end % ASK == 0:
+            self._ask(turn)
         with self._trace.span("vad"):
-            signals = self._endpointer.push(Heard(frame, self._fresh))
+            signals = self._endpointer.push(ListenedFrame(frame))
         committed = self._decide(signals, frame)
-        self._fresh = committed
         words = "".join(span.text for span in committed)
-        barged = self._barge_in.push(self._endpointer.voice, self.replying, words)
+        barged = self._barge_in.push(self._endpointer.voice, interruptible, words)
         if barged:
             self._barged.append(barged)
-        self._close_frame(self._prosody.push(Heard(frame, committed, self._ended is not None)))
+        self._close_frame(
+            self._prosody.push(ListenedFrame(frame, committed, self._ended is not None))
+        )
 
     def _decide(
         self, signals: Sequence[TurnSignal], frame: AudioChunk | None
@@ -259,7 +285,7 @@ class Ear:
                         if frame is not None:
                             committed += self._recognize(self._turn, [frame])
                             frame = None
-                        self._pause(self._turn)
+                        self._pause(self._turn, signal.speech)
                 case "resumed":
                     if self._turn:
                         committed += self._resume(self._turn)
@@ -274,7 +300,7 @@ class Ear:
     def _begin(self, signal: TurnSignal) -> list[TokenSpan]:
         if self._turn:  # the same turn: the voice came back before the pause meant anything
             return self._recognize(self._turn, [self._recent[-1]])
-        self._n_turns = next(self._numbers)
+        self._n_turns = self._numbers.next()
         since = max(signal.speech - self._preroll, self._heard_until)
         frames = [frame for frame in self._recent if frame.end > since]
         start = frames[0].start if frames else self.position
@@ -282,7 +308,7 @@ class Ear:
         self._events.append(SpeechStarted(self._n_turns, self.position, signal.speech))
         return self._recognize(self._turn, frames)
 
-    def _pause(self, turn: Turn) -> None:
+    def _pause(self, turn: Turn, speech: int) -> None:
         """Ask what the transcript would be, and hold further audio back meanwhile."""
         if turn.held is not None:
             return
@@ -290,10 +316,16 @@ class Ear:
         turn.tail = turn.recognizer.preview()
         text = "".join(span.text for span in turn.tail)
         self._show(turn, text)
-        self._endpointer.evidence(turn.transcript + text)
+        turn.silent_since = speech
+        self._ask(turn)
         if has_words(turn.transcript + text):
             self._events.append(TurnEager(turn.number, self.position))
             self._decided = turn
+
+    def _ask(self, turn: Turn) -> None:
+        """Ask how likely it is that this is the end, and tell the endpointer."""
+        silence = self.position - turn.silent_since
+        self._endpointer.evidence(self._end_of_turn.p_end(turn.as_open(over=True), silence))
 
     def _resume(self, turn: Turn) -> list[TokenSpan]:
         held, turn.held = turn.held or [], None
@@ -309,9 +341,11 @@ class Ear:
         self._heard_until = self.position if signal.reason == "pushed" else signal.speech
         committed = self._recognize(turn, [frame]) if frame else []
         committed += self._take(turn, turn.recognizer.finish())
+        turn.tail = ()
         turn.marks.note("asr_final", self._clock.now())
         self.totals.add(turn)
-        reason = signal.reason if has_words(turn.transcript) else "no_words"
+        assert signal.reason is not None, "an endpoint has a reason"
+        reason: TurnEndReason = signal.reason if has_words(turn.transcript) else "no_words"
         self._ended = TurnEnded(turn.number, self.position, turn.transcript, reason)
         self._turn, self._decided = None, turn
         return committed
@@ -328,9 +362,10 @@ class Ear:
         for transcript in transcripts:
             if transcript.committed:
                 committed += transcript.committed
-                event = WordsCommitted(turn.number, self.position, transcript.committed)
-                turn.transcript += event.text
-                self._events.append(event)
+                turn.spans += transcript.committed
+                self._events.append(
+                    WordsCommitted(turn.number, self.position, transcript.committed)
+                )
             self._show(turn, "".join(span.text for span in transcript.hypothesis))
         return committed
 
@@ -358,16 +393,66 @@ class Ear:
         rest: Callable[[], Sequence[ProsodyWindow]] = tuple,
     ) -> None:
         nothing = AudioChunk(np.zeros(0, np.float32), self.position)
-        last_words = Heard(nothing, committed, self._ended is not None)
+        last_words = ListenedFrame(nothing, committed, self._ended is not None)
         self._close_frame([*self._prosody.push(last_words), *rest()])
 
-    def _step(self) -> Step:
+    def _listened(self) -> Listened:
         events, self._events = self._events, []
         decided, self._decided = self._decided, None
         barged, self._barged = self._barged, []
-        return Step(events, decided, barged)
+        turn = self._turn
+        words = None
+        if turn is not None:
+            words = turn.as_open(over=turn.held is not None), turn.marks
+        return Listened(events, words, decided, barged)
 
 
-def has_words(text: str) -> bool:
-    """Whether there is anything in a transcript to answer."""
-    return any(character.isalnum() for character in text)
+@dataclass(frozen=True, slots=True)
+class Push(DeviceStep[Listened]):
+    """Hear some frames."""
+
+    lane = Lane.HEAR
+    listener: Listener
+    frames: Sequence[AudioChunk]
+    interruptible: bool
+    end: int | None
+
+    def run(self) -> Listened:
+        """See `Listener.push`."""
+        return self.listener.push(self.frames, interruptible=self.interruptible, end=self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Control(DeviceStep[Listened]):
+    """Do something to the open turn."""
+
+    lane = Lane.HEAR
+    listener: Listener
+    what: Literal["press", "release", "clear", "abandon", "finish"]
+
+    def run(self) -> Listened:
+        """See the listener's method of that name."""
+        match self.what:
+            case "press":
+                return self.listener.press()
+            case "release":
+                return self.listener.release()
+            case "clear":
+                return self.listener.clear()
+            case "abandon":
+                return self.listener.abandon()
+            case "finish":
+                return self.listener.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class SetRules(DeviceStep[None]):
+    """Other rules about turns."""
+
+    lane = Lane.HEAR
+    listener: Listener
+    options: TurnOptions
+
+    def run(self) -> None:
+        """See `Listener.configure`."""
+        self.listener.configure(self.options)

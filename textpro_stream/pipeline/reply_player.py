@@ -1,313 +1,289 @@
-"""Giving a reply: its gate, its stop, its end, and the events that tell of them.
+"""Giving a reply: drafted, released, heard out or interrupted, and the events that tell of it.
 
-One reply at a time. What the memory does before and after is its owner's affair; here a reply is
-begun behind its gate, opened, heard out or stopped, and tried again when the LLM failed before
-anything of it had been seen.
+One reply at a time; where it is in its life says `reply_state.py`. What the LLM remembers before
+and after is the responder's affair.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from textpro_stream.ports import Clock
-from textpro_stream.contracts import ToolCall
-from textpro_stream.errors import TextproError
+from textpro_stream.commands import InterruptReason
+from textpro_stream.contracts import Delta, Playout
+from textpro_stream.errors import ConfigError, StageError, TextproError, as_textpro_error
 from textpro_stream.events import (
-    Failed,
     ReplyEnded,
     ReplyGiven,
     ReplyStarted,
     ToolCalled,
     TurnLatency,
 )
-from textpro_stream.runtime.device import DeviceThread
-from textpro_stream.pipeline.doors import Replying, Speaking
-from textpro_stream.pipeline.failure import cause
-from textpro_stream.runtime.health import Health
+from textpro_stream.pipeline.context import ConversationContext
+from textpro_stream.pipeline.reply_state import ReplyMachine
+from textpro_stream.pipeline.spoken_reply import SpokenReply
+from textpro_stream.ports import Voice
+from textpro_stream.speech.playout import to_word
 from textpro_stream.telemetry.marks import TurnMarks
-from textpro_stream.pipeline.outbox import Outbox
-from textpro_stream.pipeline.playback import to_word
-from textpro_stream.pipeline.spoken_reply import Reply
-from textpro_stream.telemetry.trace import Trace
 
 log = logging.getLogger(__name__)
 
 TRIES = 2  # of a reply of which nothing has been seen, with a fresh cache in between
+LOOK_S = 0.1  # between two looks at whether a reply has been heard out
 
 Step = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Recital:
-    """A reply whose words are known."""
-
-    text: str
-    reason: str = "stop"
-    calls: tuple[ToolCall, ...] = ()
-
-    def reply(self) -> Iterator[str]:
-        """The text, in words, so that it is spoken clause by clause like any other."""
-        for i, word in enumerate(self.text.split(" ")):
-            yield " " * (i > 0) + word
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A reply that was spoken, and when it was over (monotonic): what an echo would repeat."""
+class LastReply:
+    """A reply that was given, and when it was over (monotonic): what an echo would repeat."""
 
     text: str
     over: float
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What became of a reply."""
-
-    text: str  # to be remembered
-    heard: int | None = None  # characters of it that were heard; None: it was not stopped
-    called: tuple[ToolCall, ...] = ()  # functions that it asked for, as was told
-
-
-class Giver:
-    """One conversation's mouth.
+class ReplyPlayer:
+    """Gives one conversation's replies.
 
     Args:
         voice: speaks the replies; None for text only.
-        device: where replies are decoded.
-        outbox: where events go.
-        health: told of failures.
-        trace: knows where the audio clock stands.
-        clock: for marks and playback.
-        listened: somebody hears the reply in real time, so it lasts as long as its audio does.
+        context: of the conversation.
+
+    Attributes:
+        state: where the present reply is in its life.
+        silent: replies are text alone.
+        speed: of the voice; 1 is its own.
+        last: the reply that was over last.
     """
 
-    def __init__(
-        self,
-        voice: Speaking | None,
-        *,
-        device: DeviceThread,
-        outbox: Outbox,
-        health: Health,
-        trace: Trace,
-        clock: Clock,
-        listened: bool,
-    ) -> None:
+    def __init__(self, voice: Voice | None, context: ConversationContext) -> None:
+        self.state = ReplyMachine()
         self.silent, self.speed = False, 1.0
-        self.turn = 0  # of the reply that is being given, or was last; 0 before the first
-        self.ended = 0  # the turn whose reply ended last
-        self.last: Said | None = None
-        self._voice, self._device, self._outbox, self._health = voice, device, outbox, health
-        self._trace, self._clock, self._listened = trace, clock, listened
-        self._reply: Reply | None = None
+        self.last: LastReply | None = None
+        self._voice, self._context = voice, context
+        self._outbox, self._trace, self._clock = context.outbox, context.trace, context.clock
+        self._reply: SpokenReply | None = None
         self._task: asyncio.Task[None] | None = None
-        self._gated = False  # the reply waits behind its gate
-        self._stop: asyncio.Future[str]  # why the reply was stopped, once it was
-        self._expected: dict[int, str] = {}  # turns to be answered: "", or why not to
-        self._asked = 0  # replies that somebody asked for, not yet begun
-        self._hurry = asyncio.Event()  # there are such: a reply is not heard out any longer
+        self._interrupted, self._pressed = asyncio.Event(), asyncio.Event()
 
-    def expect(self, turn: int) -> None:
-        """A reply to this turn will be ordered; `stop` counts for it from now on."""
-        self._expected[turn] = ""
+    def ask(self, turn: int, *, pressing: bool = False) -> None:
+        """A reply to this turn will be begun; `interrupt` counts for it from now on."""
+        self.state.ask(turn, pressing=pressing)
+        if pressing:
+            self._pressed.set()
 
-    def ask(self, turn: int) -> None:
-        """Somebody asks for a reply, and does not want to hear the last one out."""
-        self._expected.setdefault(turn, "")
-        self._asked += 1
-        self._hurry.set()
+    def start(self, turn: int) -> None:
+        """What was asked for has its turn now."""
+        self.state.start(turn)
+        if not self.state.pressing:
+            self._pressed.clear()
 
-    def asked(self) -> None:
-        """What was asked for begins."""
-        self._asked -= 1
-        if not self._asked:
-            self._hurry.clear()
+    def interrupt(self, reason: InterruptReason, turn: int | None = None) -> None:
+        """End the reply being given and those that were asked for, or the one to `turn`."""
+        if self.state.interrupt(reason, turn):
+            self._interrupted.set()
 
-    @property
-    def replying(self) -> bool:
-        """A reply is being given, or heard."""
-        return self._reply is not None and not self._gated and not self._stop.done()
-
-    def heard(self, samples: int) -> None:
-        """A player reports how much of the present reply has been heard."""
-        if self._reply is not None:
+    def played(self, turn: int, samples: int) -> None:
+        """A player tells how much of a reply has been heard."""
+        if self._reply is not None and turn == self.state.turn:
             self._reply.playback.report(samples)
 
-    def stop(self, reason: str, turn: int | None = None) -> None:
-        """End the reply that is being given, and those that are yet to come; or one of them."""
-        if self.replying and turn in (None, self.turn):
-            self._stop.set_result(reason)
-        for expected in self._expected:
-            if turn in (None, expected):
-                self._expected[expected] = reason
-
-    def end(self) -> None:
-        """Nobody can interrupt any more, so no reply waits to be heard."""
-        self._listened = False
-        if self._reply is not None:
-            self._reply.hurry()
-
     @property
-    def gated(self) -> Reply | None:
-        """The reply that waits behind its gate, if there is one and it has not failed."""
-        return self._reply if self._gated and not _failed(self._task) else None
+    def held(self) -> bool:
+        """A draft waits for the endpoint, and has not failed."""
+        return self.state.held and not _failed(self._task)
 
-    def begin(self, turn: int, source: Replying, marks: TurnMarks) -> None:
-        """Begin a reply behind its gate."""
-        self.turn, self._gated = turn, True
-        self._stop = asyncio.get_running_loop().create_future()
-        self._reply = Reply(
+    def begin(
+        self,
+        turn: int,
+        deltas: AsyncGenerator[Delta, None],
+        marks: TurnMarks,
+        *,
+        voice: bool | None = None,
+    ) -> None:
+        """Draft a reply.
+
+        Args:
+            turn: that it answers.
+            deltas: what the LLM says.
+            marks: of that turn.
+            voice: whether it is spoken; None: as `silent` has it.
+        """
+        self.state.begin(turn)
+        self._interrupted.clear()
+        spoken = not self.silent if voice is None else voice
+        self._reply = SpokenReply(
             turn,
-            source,
-            None if self.silent else self._voice,
+            deltas,
+            self._voice if spoken else None,
             speed=self.speed,
-            listened=self._listened,
-            device=self._device,
-            emit=self._outbox.put,
             marks=marks,
-            health=self._health,
-            trace=self._trace,
-            clock=self._clock,
+            context=self._context,
+            sounded=self.state.sound,
         )
         self._task = asyncio.create_task(self._reply.run(), name=f"reply {turn}")
 
-    async def drop(self) -> Reply | None:
-        """End the reply that waits behind its gate, if there is one; nobody has seen it.
+    async def drop(self) -> SpokenReply | None:
+        """End the draft, if there is one; nobody has seen it.
 
         Raises:
             TextproError: it had failed; it is dropped all the same.
         """
-        if not self._gated:
+        if not self.state.held:
             return None
-        reply, self._reply, self._gated = self._reply, None, False
+        self.state.drop()
+        reply, self._reply = self._reply, None
         await self._end_task()
         return reply
 
     async def close(self) -> None:
         """Leave no task behind."""
-        self._gated, self._reply = False, None
+        self.state.drop()
+        self._reply = None
         with suppress(TextproError):
             await self._end_task()
 
-    async def give(self, turn: int, marks: TurnMarks, *, prepare: Step, recover: Step) -> Given:
-        """Open a reply's gate, and stay until it has been given or stopped.
+    async def give(self, turn: int, marks: TurnMarks, *, draft: Step, recover: Step) -> Playout:
+        """Release the reply to a turn, and stay until it has been heard or interrupted.
 
         Args:
             turn: that it answers.
             marks: of that turn.
-            prepare: begins it, if it has not begun; called again after a failure.
+            draft: begins it, if it has not begun; called again after a failure.
             recover: makes the LLM ready for another try.
+
+        Returns:
+            What the user got of it.
         """
         for tries_left in reversed(range(TRIES)):
-            failure = await self._try(turn, prepare)
+            failure = await self._try(draft)
             if failure is None:
                 break
-            self._health.failed("llm")
-            log.warning("turn %d: the LLM failed; it gets a fresh cache", turn)
-            await recover()
-            text = self._reply.text if self._reply is not None and self._reply.given else ""
-            if text or not tries_left:
+            asked_wrongly = isinstance(failure, ConfigError)  # no fault, and no better next time
+            if not asked_wrongly:
+                self._context.health.failed("llm")
+                log.warning("turn %d: the LLM failed; it gets a fresh cache", turn)
+                await recover()
+            text = self._reply.text if self._reply is not None and self._reply.seen else ""
+            if text or asked_wrongly or not tries_left:
                 await self.fail(turn, text, marks, failure)
-                return Given(text, len(text))
+                return Playout(len(text), calls_told=False)
+            self.state.retry()
+            self._reply = None
         reply = self._reply
         assert reply is not None, "a reply that did not fail is there"
-        given = await self._conclude(reply, marks)
-        self._expected.pop(turn, None)
+        playout = await self._conclude(reply, marks)
         self._reply = self._task = None
-        return given
+        return playout
 
     async def fail(self, turn: int, text: str, marks: TurnMarks, failure: TextproError) -> None:
         """The reply failed for good; `text` of it has been given out."""
-        self._expected.pop(turn, None)
         self._reply = self._task = None
-        self.ended = turn
+        self.state.turn = turn
+        self.state.end("failed")
         position = self._trace.position
-        await self._outbox.put(Failed(turn, position, "llm", str(failure)))
+        await self._context.fail(turn, "llm", failure)
         await self._outbox.put(ReplyEnded(turn, position, text, "failed"))
         await self._outbox.put(TurnLatency(turn, position, marks.report()))
 
-    async def _try(self, turn: int, prepare: Step) -> TextproError | None:
-        """Give a reply until it is complete or stopped, or give back why it failed."""
+    async def _try(self, draft: Step) -> TextproError | None:
+        """Give a reply until it is complete or interrupted, or tell why it failed."""
         try:
-            await prepare()
+            await draft()
         except Exception as error:
             await self.close()
-            return cause(error)
+            return as_textpro_error(error)
         reply, task = self._reply, self._task
         assert reply is not None
         assert task is not None
-        self._gated = False
-        if why := self._expected.pop(turn, ""):  # stopped before it began
-            self._stop.set_result(why)
-        else:
-            self._trace.moment("reply released")
-            await reply.release()
-        await _first(task, self._stop)
-        return cause(task.exception()) if _failed(task) and not self._stop.done() else None
+        if not self.state.release():  # interrupted before it began
+            return None
+        self._trace.moment("reply released")
+        await reply.release()
+        await self._until(task)
+        if _failed(task) and not self.state.interrupted:
+            failure = task.exception()
+            assert failure is not None
+            return as_textpro_error(failure)
+        return None
 
-    async def _conclude(self, reply: Reply, marks: TurnMarks) -> Given:
-        """The reply is complete, or was stopped: what of it is to be remembered."""
-        turn, heard, called = reply.turn, None, tuple[ToolCall, ...]()
-        if not self._stop.done():
-            self._health.worked("llm")
-            if not reply.given:
-                await self._outbox.put(ReplyStarted(turn, self._trace.position))
-            called = reply.source.calls
-            for call in called:
-                await self._outbox.put(ToolCalled(turn, self._trace.position, call))
-            reason, position = reply.source.reason, self._trace.position
-            given = ReplyGiven(turn, position, reply.text, reason, marks.report())
-            await self._outbox.put(given)
-            await self._hear_out(reply)
+    async def _conclude(self, reply: SpokenReply, marks: TurnMarks) -> Playout:
+        """The reply is complete, or was interrupted: tell, and give what was heard of it."""
+        turn, characters, calls_told = reply.turn, None, False
+        if not self.state.interrupted:
+            calls_told = True
+            await self._complete(reply, marks)
         text = reply.text
-        if self._stop.done():  # the loudspeaker first, then the memory
+        if self.state.interrupted:  # the loudspeaker first, then the memory
             reply.silence()
             await self._outbox.drop_reply(turn)
             if reply.voice is not None:
                 text = to_word(text, reply.playback.heard_characters(self._clock.now()))
-                heard = len(text)
-            elif not reply.given:
-                text, heard = "", 0
-            await self._outbox.put(
-                ReplyEnded(turn, self._trace.position, text, self._stop.result())
-            )
+                characters = len(text)
+            elif not reply.seen:
+                text, characters = "", 0
+        elif reply.end is not None:
+            self.state.end(reply.end.reason)
+        assert self.state.reason is not None, "it has ended"
+        self.state.forget(turn)
+        self.last = LastReply(text, self._clock.now())
+        position = self._trace.position
+        await self._outbox.put(ReplyEnded(turn, position, text, self.state.reason))
+        if self.state.interrupted:
             with suppress(TextproError):  # nobody wants it any more
                 await self._end_task()
-        else:
-            reason = reply.source.reason
-            await self._outbox.put(ReplyEnded(turn, self._trace.position, text, reason))
-        self.ended, self.last = turn, Said(text, self._clock.now())
-        await self._outbox.put(TurnLatency(turn, self._trace.position, marks.report()))
-        return Given(text, heard, called)
+        await self._outbox.put(TurnLatency(turn, position, marks.report()))
+        return Playout(characters, calls_told)
 
-    async def _hear_out(self, reply: Reply) -> None:
+    async def _complete(self, reply: SpokenReply, marks: TurnMarks) -> None:
+        """All of it has been decoded and given out: say so, and let it be heard."""
+        turn, end = reply.turn, reply.end
+        if end is None:
+            raise StageError("the LLM fell silent without ending its reply; ask again")
+        self._context.health.worked("llm")
+        if not reply.seen:
+            await self._outbox.put(ReplyStarted(turn, self._trace.position))
+        for call in reply.calls:
+            await self._outbox.put(ToolCalled(turn, self._trace.position, call))
+        given = ReplyGiven(turn, self._trace.position, reply.text, end.reason, marks.report())
+        await self._outbox.put(given)
+        await self._hear_out(reply)
+
+    async def _hear_out(self, reply: SpokenReply) -> None:
         """With somebody listening, a reply lasts until its audio has been heard."""
-        while self._listened and not self._stop.done() and not self._hurry.is_set():
+        audience = self._context.audience
+        while audience.listens and not self.state.interrupted and not self.state.pressing:
             moment = self._clock.now()
             if reply.playback.is_over(moment):
                 return
-            wake = asyncio.create_task(
-                self._clock.sleep_until(min(reply.playback.ends_at, moment + 0.1)), name="hear out"
-            )
-            hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
-            try:
-                await _first(wake, hurry, self._stop)
-            finally:
-                wake.cancel()
-                hurry.cancel()
-                await asyncio.wait([wake, hurry])
+            until = min(reply.playback.ends_at, moment + LOOK_S)
+            wake = asyncio.create_task(self._clock.sleep_until(until), name="hear out")
+            await self._until(wake, self._pressed)
+
+    async def _until(self, task: asyncio.Task[None], *events: asyncio.Event) -> None:
+        """Wait for a task, an interruption or an event; a task that only waits is ended."""
+        waits = [
+            asyncio.create_task(event.wait(), name="wait") for event in (self._interrupted, *events)
+        ]
+        try:
+            await _first(task, *waits)
+        finally:
+            ended = [*waits, task] if task is not self._task else waits
+            for each in ended:
+                each.cancel()
+            await asyncio.wait(ended)
 
     async def _end_task(self) -> None:
         if self._task is not None:
             task, self._task = self._task, None
             task.cancel()
             await asyncio.wait([task])
-            if not task.cancelled() and task.exception() is not None:
-                raise cause(task.exception())
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise as_textpro_error(error)
 
 
 def _failed(task: asyncio.Task[None] | None) -> bool:

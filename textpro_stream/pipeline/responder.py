@@ -1,329 +1,329 @@
-"""The answering half of a conversation: remembers words as they commit, drafts, replies.
+"""The answering half of a conversation: keeps the LLM where the talk is, drafts, replies.
 
-There is one memory (the LLM's cache), so everything happens in the order in which it was said:
-words of the next turn wait until the reply to the last one is over. A model that fails costs one
-reply, not the conversation. Knows the audio clock only as a stamp; nothing here decides about
-words or turns.
+There is one memory, so everything happens in the order in which it was said: words of the next
+turn wait until the reply to the last one is over. What waits are values; a newer state of the same
+turn takes the place of an older one. A model that fails costs one reply, not the conversation.
+Knows the audio clock only as a stamp; nothing here decides about words or turns.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import TypeVar, assert_never
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import assert_never
 
-from textpro_stream.ports import Clock
-from textpro_stream.config import LlmOptions
-from textpro_stream.contracts import Message, TokenSpan, Tool
-from textpro_stream.errors import ConfigError, StageError, TextproError
-from textpro_stream.events import Failed
-from textpro_stream.runtime.device import DeviceThread, Priority
-from textpro_stream.pipeline.doors import Dialoguing, Replying
-from textpro_stream.pipeline.listener import has_words
-from textpro_stream.pipeline.failure import cause
-from textpro_stream.pipeline.reply_player import Giver, Recital
-from textpro_stream.runtime.health import Health
-from textpro_stream.telemetry.marks import TurnMarks
-from textpro_stream.pipeline.orders import (
+from textpro_stream.commands import (
     Add,
     Announce,
-    Answer,
     Configure,
-    Dismiss,
-    Hear,
-    Keep,
-    Order,
-    Pause,
+    InterruptReason,
     Remove,
     Respond,
     Rest,
-    Resume,
-    Say,
     Truncate,
 )
-from textpro_stream.pipeline.outbox import Outbox
-from textpro_stream.telemetry.trace import Trace
+from textpro_stream.contracts import (
+    Delta,
+    GenerationEnd,
+    Message,
+    OpenTurn,
+    ReplyOptions,
+    TextDelta,
+)
+from textpro_stream.errors import ConfigError, StageError, TextproError, as_textpro_error
+from textpro_stream.pipeline.context import ConversationContext
+from textpro_stream.pipeline.reply_player import ReplyPlayer
+from textpro_stream.ports import Dialogue
+from textpro_stream.telemetry.marks import DRAFTED, TurnMarks
 
 log = logging.getLogger(__name__)
 
-MAX_ORDERS = 1024  # some five minutes of talk while one reply is being given
+MAX_WAITING = 1024  # tasks: some five minutes of talk while one reply is being given
+NOTHING_SAID = OpenTurn(0)
 
-T = TypeVar("T")
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """How the open turn stands."""
+
+    turn: OpenTurn
+    marks: TurnMarks
 
 
-class Mind:
+@dataclass(frozen=True, slots=True)
+class Close:
+    """A turn is over: reply, or only remember it; one without words is forgotten."""
+
+    turn: OpenTurn
+    marks: TurnMarks
+    replies: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A reply that is no turn's."""
+
+    command: Respond | Announce
+    marks: TurnMarks
+
+
+Task = Follow | Close | Asked | Configure | Add | Remove | Truncate | Rest
+
+
+class Responder:
     """One conversation's memory and voice.
 
     Args:
-        open_dialogue: gives the LLM's side, its system prompt known; called on the device.
-        giver: gives the replies.
-        options: of the LLM, for this conversation.
-        device: where the LLM runs.
-        outbox: where events go.
-        health: told of failures.
-        trace: knows where the audio clock stands.
-        clock: for marks and playback.
+        open_dialogue: gives the LLM's side.
+        player: gives the replies.
+        context: of the conversation.
     """
 
     def __init__(
         self,
-        open_dialogue: Callable[[], Dialoguing],
-        giver: Giver,
-        *,
-        options: LlmOptions,
-        device: DeviceThread,
-        outbox: Outbox,
-        health: Health,
-        trace: Trace,
-        clock: Clock,
+        open_dialogue: Callable[[], Dialogue],
+        player: ReplyPlayer,
+        context: ConversationContext,
     ) -> None:
-        self._open_dialogue, self._device = open_dialogue, device
-        self._outbox, self._health, self._trace, self._clock = outbox, health, trace, clock
-        self._options, self._tools = options, tuple[Tool, ...]()
-        self.giver = giver
-        self._dialogue: Dialoguing
-        self._opened = False
-        self._orders: asyncio.Queue[Order | None] = asyncio.Queue(MAX_ORDERS)
-        self._spans: list[TokenSpan] = []  # of the open turn, remembered
-        self._said = ""  # in the open turn, typed words included
-        self._drafted = ""  # the turn's words as the draft has them
-        self._unheard: list[TokenSpan] = []  # committed, but not a word yet
-        self._before = 0  # tokens decoded before this draft
-        self._marks: TurnMarks | None = None  # of the draft
+        self.player = player
+        self._open_dialogue, self._context = open_dialogue, context
+        self._dialogue: Dialogue | None = None
+        self._waiting: deque[Task] = deque()
+        self._changed = asyncio.Condition()
+        self._busy, self._ended = False, False
+        self._open = NOTHING_SAID  # what was said after the last turn that was closed
+        self._turn = 0  # the last one that a task was about
+        self._drafted: tuple[str, TurnMarks] | None = None  # words of the draft, and its turn's
 
     @property
-    def rows(self) -> int:
+    def tokens_cached(self) -> int:
         """Rows of the LLM's cache that this conversation takes up now."""
-        return self._dialogue.rows_cached if self._opened else 0
+        return self._dialogue.tokens_cached if self._dialogue is not None else 0
 
-    async def order(self, order: Order) -> None:
-        """What to do next. Orders are obeyed one after another."""
-        if isinstance(order, Respond | Announce):
-            self.giver.ask(order.turn)
-        await self._orders.put(order)
+    def expect(self, turn: int, *, pressing: bool = False) -> None:
+        """A task that replies to this turn is on its way; see `ReplyMachine.ask`."""
+        self.player.ask(turn, pressing=pressing)
+
+    def interrupt(self, reason: InterruptReason, turn: int | None = None) -> None:
+        """At once: stop the reply being given and those on their way, or the one to `turn`."""
+        self.player.interrupt(reason, turn)
+
+    async def put(self, task: Task) -> None:
+        """What to do next; waits while too much waits already."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._waiting) < MAX_WAITING)
+            last = self._waiting[-1] if self._waiting else None
+            if (
+                isinstance(task, Follow)
+                and isinstance(last, Follow)
+                and last.turn.number == task.turn.number
+            ):
+                self._waiting.pop()  # it stands no longer so
+            self._waiting.append(task)
+            self._changed.notify_all()
 
     async def end(self) -> None:
-        """There is no more to come."""
-        self.giver.end()
-        await self._orders.put(None)
+        """There is no more to come, and nobody who could interrupt."""
+        self._context.audience.listens = False
+        async with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     async def settled(self) -> None:
-        """Wait until every order so far has been obeyed."""
-        await self._orders.join()
+        """Wait until all tasks so far are done."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._waiting and not self._busy)
 
     async def run(self) -> None:
-        """Obey until the last order; leaves no task behind, and no memory.
+        """Work until the end; leaves no task behind, and no memory.
 
         Raises:
-            StageError: the LLM cannot be opened.
+            TextproError: the LLM cannot be opened.
         """
-        self._dialogue = await self._prefill(self._open_dialogue)
-        self._opened = True
+        self._dialogue = dialogue = self._open_dialogue()
         try:
-            await self._prefill(self._dialogue.begin)
-            while (order := await self._orders.get()) is not None:
+            await dialogue.follow(NOTHING_SAID)
+            while (task := await self._next()) is not None:
                 try:
-                    await self._obey(order)
+                    await self._do(task)
                 except Exception as error:
-                    await self._survive(order, error)
-                self._orders.task_done()
+                    await self._survive(task, error)
         finally:
-            await self.giver.close()
-            self._device.afterwards(Priority.PREFILL, self._dialogue.free)
+            await self.player.close()
+            with suppress(TextproError):
+                await dialogue.close()
 
-    async def _obey(self, order: Order) -> None:
-        match order:
-            case Hear(spans=spans):
-                self._unheard += spans
-                # Marks and noises alone are nothing that anybody said; they wait for a word.
-                if has_words("".join(span.text for span in self._unheard)):
-                    heard, self._unheard = self._unheard, []
-                    self._spans += heard
-                    self._said += "".join(span.text for span in heard)
-                    await self._remember(partial(self._dialogue.hear, heard), order.turn)
-            case Pause(turn=turn, tail=tail, marks=marks):
-                await self._draft(turn, (*self._unheard, *tail), marks)
-            case Resume():
-                await self._drop_draft()
-            case Say(turn=turn, text=text):
-                self._said += text
-                await self._remember(partial(self._dialogue.say, text), turn)
-            case Answer(turn=turn, marks=marks):
-                await self._answer(turn, marks)
-            case Keep(turn=turn):
-                await self._drop_draft()
-                await self._prefill(partial(self._dialogue.end_turn, user=f"u{turn}"))
-                await self._tidy()
-            case Dismiss():
-                await self._drop_draft()
-                self._forget_words()
-                await self._prefill(self._dialogue.begin)
-            case Respond():
-                self.giver.asked()
-                await self._respond(order)
-            case Announce(turn=turn, text=text, marks=marks):
-                self.giver.asked()
-                await self._apart(turn, marks, Recital(text), remember=True)
-            case Configure():
-                await self._configure(order)
-            case Add(message=message, after=after):
-                await self._change(partial(self._dialogue.add, message, after), order.turn)
-            case Remove(message_id=message_id):
-                await self._change(partial(self._dialogue.remove, message_id), order.turn)
-            case Truncate(message_id=message_id, characters=characters):
-                step = partial(self._dialogue.truncate, message_id, characters)
-                await self._change(step, order.turn)
+    async def _next(self) -> Task | None:
+        async with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: bool(self._waiting) or self._ended)
+            if not self._waiting:
+                return None
+            self._busy = True
+            return self._waiting.popleft()
+
+    @property
+    def _llm(self) -> Dialogue:
+        assert self._dialogue is not None, "opened by `run`"
+        return self._dialogue
+
+    async def _do(self, task: Task) -> None:
+        match task:
+            case Follow(turn=turn, marks=marks):
+                self._open, self._turn = turn, turn.number
+                await self._follow(turn, marks)
+            case Close(turn=turn, marks=marks, replies=replies):
+                await self._close(turn, marks, replies=replies)
+            case Asked(command=command, marks=marks):
+                self._turn = command.turn
+                self.player.start(command.turn)
+                if isinstance(command, Respond):
+                    await self._respond(command.turn, command.options, marks)
+                else:
+                    await self._announce(command, marks)
+            case Configure(voice=voice, speed=speed, llm=llm, tools=tools):
+                self.player.silent = self.player.silent if voice is None else not voice
+                self.player.speed = self.player.speed if speed is None else speed
+                if llm is not None or tools is not None:
+                    await self._edit(task)
+            case Add() | Remove() | Truncate():
+                await self._edit(task)
             case Rest():
-                if self.giver.gated is None:  # else somebody has just spoken
-                    await self._free()
+                if not self.player.held:  # else somebody has just spoken
+                    await self._llm.rest()
             case _:
-                assert_never(order)
+                assert_never(task)
 
-    async def _survive(self, order: Order, error: Exception) -> None:
-        """A step failed: tell, drop what was being drafted, and begin with a fresh cache."""
-        failure = cause(error)
+    async def _survive(self, task: Task, error: Exception) -> None:
+        """A task failed: tell, drop what was being drafted, and begin with a fresh cache."""
+        failure = as_textpro_error(error)
         if failure.__cause__ is not None:  # else it is an answer to what was asked, no fault
-            self._health.failed("llm")
-        log.warning("turn %d: the LLM failed (%s)", order.turn, type(error).__name__)
-        await self.giver.close()
-        if isinstance(order, Answer | Respond | Announce) and self.giver.ended != order.turn:
-            await self.giver.fail(order.turn, "", order.marks, failure)
+            self._context.health.failed("llm")
+        log.warning("the LLM failed (%s)", type(error).__name__)
+        state = self.player.state
+        await self.player.close()
+        self._drafted = None
+        turn = self._turn
+        owed = isinstance(task, Asked) or (isinstance(task, Close) and task.replies)
+        if owed and not (state.state == "ended" and state.turn == turn):
+            assert isinstance(task, Asked | Close)
+            await self.player.fail(turn, "", task.marks, failure)
         else:
-            await self._outbox.put(Failed(order.turn, self._trace.position, "llm", str(failure)))
-        await self._free()
+            await self._context.fail(turn, "llm", failure)
+        await self._llm.rest()
 
-    async def _answer(self, turn: int, marks: TurnMarks) -> None:
-        """Reply to the open turn, or to the memory; both become memory."""
-        prepare = partial(self._draft, turn, (), marks)
-        given = await self.giver.give(turn, marks, prepare=prepare, recover=self._free)
-        ids, called = {"user": f"u{turn}", "reply": f"a{turn}"}, bool(given.called)
-        step = partial(self._dialogue.end_turn, given.heard, called=called, **ids)
-        await self._prefill(step)
-        await self._tidy()
-
-    async def _free(self) -> None:
-        await self._prefill(self._dialogue.free)
-
-    async def _configure(self, order: Configure) -> None:
-        if order.voice is not None:
-            self.giver.silent = not order.voice
-        if order.speed is not None:
-            self.giver.speed = order.speed
-        if order.llm is not None or order.tools is not None:
-            self._options = order.llm or self._options
-            self._tools = self._tools if order.tools is None else tuple(order.tools)
-            step = partial(self._dialogue.configure, self._options, self._tools)
-            await self._change(step, order.turn)
-
-    async def _change(self, step: Callable[[], None], turn: int) -> None:
-        """Change the memory: a draft was made from another one."""
-        await self._drop_draft()
-        await self._remember(step, turn)
-
-    async def _respond(self, order: Respond) -> None:
-        """Reply to the memory, the open turn left out."""
-        options, turn = order.options, order.turn
-        llm, tools = self._options, self._tools
-        if options.instructions is not None:
-            llm = replace(llm, system_prompt=options.instructions)
-        if options.max_tokens is not None:
-            llm = replace(llm, max_tokens=options.max_tokens)
-        if options.tools is not None:
-            tools = options.tools
-        silent = self.giver.silent
-        if options.voice is not None:
-            self.giver.silent = not options.voice
-        try:
-            if options.messages is not None or not options.remember:
-                messages = options.messages
-                if messages is None:
-                    messages = self._dialogue.messages
-                side = await self._prefill(partial(self._dialogue.aside, messages, llm, tools))
-                try:
-                    await self._apart(turn, order.marks, side, remember=options.remember)
-                finally:
-                    await self._prefill(side.free)
-                return
+    async def _follow(self, turn: OpenTurn, marks: TurnMarks) -> None:
+        """Be where the open turn is; where it may be over, draft a reply to all that was said."""
+        if not turn.over:
             await self._drop_draft()
-            open_turn, said = self._spans, self._said
-            self._spans, self._said = [], ""
-            if open_turn:
-                await self._prefill(self._dialogue.begin)
-            changed = (llm, tools) != (self._options, self._tools)
-            if changed:
-                await self._prefill(partial(self._dialogue.configure, llm, tools))
-            try:
-                await self._answer(turn, order.marks)
-            finally:
-                self._spans, self._said = open_turn, said
-                if changed:
-                    back = partial(self._dialogue.configure, self._options, self._tools)
-                    await self._prefill(back)
-                if open_turn:
-                    await self._prefill(partial(self._dialogue.hear, open_turn))
-        finally:
-            self.giver.silent = silent
+            await self._read(turn)
+        else:
+            await self._draft(turn, marks)
 
-    async def _apart(
-        self, turn: int, marks: TurnMarks, source: Replying, *, remember: bool
+    async def _draft(
+        self,
+        turn: OpenTurn,
+        marks: TurnMarks,
+        options: ReplyOptions | None = None,
     ) -> None:
-        """Give a reply that does not come from the conversation's own memory."""
-        await self._drop_draft()
-
-        async def prepare() -> None:
-            self.giver.begin(turn, source, marks)
-
-        given = await self.giver.give(turn, marks, prepare=prepare, recover=self._free)
-        if remember and (given.text or given.called):
-            message = Message(f"a{turn}", "assistant", given.text, given.called)
-            await self._prefill(partial(self._dialogue.add, message))
-
-    async def _tidy(self) -> None:
-        self._forget_words()
-        if self._dialogue.needs_room():
-            await self._prefill(self._dialogue.make_room)
-
-    def _forget_words(self) -> None:
-        self._spans, self._unheard, self._said = [], [], ""
-
-    async def _draft(self, turn: int, tail: Sequence[TokenSpan], marks: TurnMarks) -> None:
-        """Be ready to reply to all that was said, `tail` included, and begin behind the gate."""
-        drafted = self._said + "".join(span.text for span in tail)
-        if self.giver.gated is not None and drafted == self._drafted:
-            return  # words were committed as they had been drafted
-        await self._drop_draft(forget=False)
-        before, self._drafted = self._dialogue.tokens_decoded, drafted
-        marks.note("last_commit", self._clock.now())
-        await self._remember(partial(self._dialogue.draft, tail), turn)
-        marks.note("llm_ready", self._clock.now())
-        self._before, self._marks = before, marks
-        self.giver.begin(turn, self._dialogue, marks)
-
-    async def _drop_draft(self, *, forget: bool = True) -> None:
-        """The speaker went on: what was drafted is counted as waste and forgotten."""
-        try:
-            reply = await self.giver.drop()
-        except TextproError:
-            self._health.failed("llm")
-            return await self._free()
-        if reply is None or self._marks is None:
+        """Be ready to reply to all that was said, and begin."""
+        if self.player.held and self._drafted == (turn.text, marks):
+            await self._read(turn)  # words were committed as they had been drafted
             return
-        self._marks.wasted_tokens += self._dialogue.tokens_decoded - self._before
-        self._marks.wasted_speech_s += reply.drafted_speech_s
-        self._marks.forget("last_commit", "llm_ready", "first_token", "first_clause", "tts_first")
-        if forget:
-            await self._prefill(self._dialogue.resume)
+        await self._drop_draft()
+        clock = self._context.clock
+        marks.note("last_commit", clock.now())
+        options = options or ReplyOptions()
+        if not options.aside:
+            await self._read(turn)
+        marks.note("llm_ready", clock.now())
+        self._drafted = turn.text, marks
+        deltas = self._llm.reply(turn.number, options)
+        self.player.begin(turn.number, deltas, marks, voice=options.voice)
 
-    async def _prefill(self, step: Callable[[], T]) -> T:
-        return await self._device.run(Priority.PREFILL, step)
-
-    async def _remember(self, step: Callable[[], T], turn: int) -> T | None:
-        """Give the LLM something to read; what it cannot take whole is told, and not the end."""
+    async def _drop_draft(self) -> None:
+        """The speaker went on: what was drafted is counted as waste and forgotten."""
+        drafted, self._drafted = self._drafted, None
         try:
-            return await self._prefill(step)
-        except (ConfigError, StageError) as error:  # too long for the context, an unknown id
-            await self._outbox.put(Failed(turn, self._trace.position, error.code, str(error)))
-            return None
+            reply = await self.player.drop()
+        except TextproError:
+            self._context.health.failed("llm")
+            return await self._llm.rest()
+        if reply is not None and drafted is not None:
+            _, marks = drafted
+            marks.wasted_tokens += reply.tokens
+            marks.wasted_speech_s += reply.drafted_speech_s
+            marks.forget(*DRAFTED)
+
+    async def _close(self, turn: OpenTurn, marks: TurnMarks, *, replies: bool) -> None:
+        self._open, self._turn = NOTHING_SAID, turn.number
+        if replies:
+            await self._reply(turn, marks)
+        else:
+            await self._drop_draft()
+            await self._read(turn)
+            if turn.spans:
+                await self._llm.close_turn(None)
+
+    async def _reply(
+        self, turn: OpenTurn, marks: TurnMarks, options: ReplyOptions | None = None
+    ) -> None:
+        """Reply to a turn, or without its words to what is remembered; both are remembered."""
+
+        async def draft() -> None:
+            await self._draft(turn, marks, options)
+
+        playout = await self.player.give(turn.number, marks, draft=draft, recover=self._llm.rest)
+        self._drafted = None
+        await self._llm.close_turn(playout)
+
+    async def _respond(self, turn: int, options: ReplyOptions, marks: TurnMarks) -> None:
+        """Reply to what is remembered; the open turn is left out, and goes on afterwards."""
+        await self._drop_draft()
+        try:
+            await self._reply(OpenTurn(turn, over=True), marks, options)
+        finally:
+            if self._open.spans:
+                await self._read(replace(self._open, tail=(), over=False))
+
+    async def _announce(self, command: Announce, marks: TurnMarks) -> None:
+        """Say words that are known, and remember them as a reply."""
+        await self._drop_draft()
+        turn, text = command.turn, command.text
+
+        async def draft() -> None:
+            self.player.begin(turn, _recital(text), marks)
+
+        playout = await self.player.give(turn, marks, draft=draft, recover=self._llm.rest)
+        said = text if playout.characters is None else text[: playout.characters]
+        if said:
+            await self._llm.edit(Add(Message(f"a{turn}", "assistant", said)))
+
+    async def _edit(self, change: Configure | Add | Remove | Truncate) -> None:
+        """Change what is remembered; a draft was made from another memory."""
+        await self._drop_draft()
+        try:
+            await self._llm.edit(change)
+        except (ConfigError, StageError) as error:
+            await self._context.fail(self._turn, "llm", error)
+
+    async def _read(self, turn: OpenTurn) -> None:
+        """Have the LLM read words; what it cannot take whole is told, and not the end."""
+        try:
+            await self._llm.follow(turn)
+        except (ConfigError, StageError) as error:
+            if error.__cause__ is not None:
+                raise
+            await self._context.fail(turn.number, error.code, error)
+
+
+async def _recital(text: str) -> AsyncGenerator[Delta, None]:
+    """Known words as a reply, so that they are spoken clause by clause like any other."""
+    for i, word in enumerate(text.split(" ")):
+        yield TextDelta(" " * (i > 0) + word)
+    yield GenerationEnd("stop")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textpro_stream.config import ProsodyOptions
-from textpro_stream.contracts import Heard, ProsodyWindow, TokenSpan, samples_of_ms, seconds
+from textpro_stream.contracts import ListenedFrame, ProsodyWindow, TokenSpan, samples_of_ms, seconds
 from textpro_stream.prosody.acoustics import Acoustics, dbfs
 from textpro_stream.prosody.speaker import Speaker
 
@@ -47,7 +47,7 @@ class ProsodyTracker:
         self._start = 0  # of the next window; has a meaning while there are words
         self._judged = 0  # samples whose sound the speaker's habits know
 
-    def push(self, heard: Heard) -> Sequence[ProsodyWindow]:
+    def push(self, heard: ListenedFrame) -> Sequence[ProsodyWindow]:
         """Take a frame and the words committed with it; give the windows they completed."""
         self._acoustics.push(heard.chunk.samples)
         for span in heard.committed:

@@ -26,11 +26,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.ports import Clock
 from textpro_stream.config import ServerOptions
 from textpro_stream.errors import ConfigError, TextproError
 from textpro_stream.events import ReplyAudio, ReplyEnded
 from textpro_stream.pipeline.failure import first
+from textpro_stream.ports import Clock
 from textpro_stream.server import lean
 from textpro_stream.server.door import Door, House
 from textpro_stream.server.http import Answers, page_folder

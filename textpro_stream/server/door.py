@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.ports import Clock
 from textpro_stream.config import ServerOptions
 from textpro_stream.contracts import AudioChunk, SpokenChunk, seconds
 from textpro_stream.errors import StageError
 from textpro_stream.events import Event
+from textpro_stream.ports import Clock
 from textpro_stream.server.hub import Hub, Talk
 from textpro_stream.server.limits import DONE, POLICY, Bucket, Errors, Hangup
 from textpro_stream.server.metrics import Metrics

@@ -8,11 +8,34 @@ endpoint decision: negative is before it.
 from __future__ import annotations
 
 from collections import deque
+from typing import Literal, get_args
 
 from textpro_stream.contracts import SAMPLE_RATE, seconds
 
 KEPT_S = 30  # of arrivals: longer than a turn's pauses, short against a drifting sound card
 STALL_S = 1.0  # a source that was this late has paused; the fit begins anew
+
+
+Mark = Literal[
+    "speech_end",
+    "vad_stop",
+    "endpoint_decision",
+    "asr_final",
+    "last_commit",
+    "llm_ready",
+    "first_token",
+    "first_clause",
+    "tts_first",
+    "first_audio",
+]
+MARKS: tuple[Mark, ...] = get_args(Mark)
+DRAFTED: tuple[Mark, ...] = (  # what is undone when a draft is dropped
+    "last_commit",
+    "llm_ready",
+    "first_token",
+    "first_clause",
+    "tts_first",
+)
 
 
 class Arrivals:
@@ -57,20 +80,22 @@ class TurnMarks:
     """The moments of one turn. The first note of a mark stands; `again` moves it."""
 
     def __init__(self) -> None:
-        self._moments: dict[str, float] = {}
+        self._moments: dict[Mark, float] = {}
         self.endpoint_wait = 0.0  # seconds; from the audio positions, see `decide`
         self.wasted_tokens = 0
         self.wasted_speech_s = 0.0
+        self.prompt_tokens: int | None = None  # in front of the reply, as the LLM tells
+        self.cached_tokens: int | None = None  # of those, there before the reply was asked for
 
-    def note(self, name: str, moment: float) -> None:
+    def note(self, name: Mark, moment: float) -> None:
         """It happened, if it has not happened before."""
         self._moments.setdefault(name, moment)
 
-    def again(self, name: str, moment: float) -> None:
+    def again(self, name: Mark, moment: float) -> None:
         """It happened; the last time counts."""
         self._moments[name] = moment
 
-    def forget(self, *names: str) -> None:
+    def forget(self, *names: Mark) -> None:
         """It was undone: the speaker went on."""
         for name in names:
             self._moments.pop(name, None)
@@ -85,84 +110,26 @@ class TurnMarks:
         """All marks and derived figures that exist for this turn."""
         moments = self._moments
         decided = moments["endpoint_decision"]
-        marks = {name: moments[name] - decided for name in MARKS if name in moments}
+        marks: dict[str, float] = {
+            name: moments[name] - decided for name in MARKS if name in moments
+        }
         marks["endpoint_wait"] = self.endpoint_wait
         for name, (later, earlier) in DERIVED.items():
             if later in moments and earlier in moments:
                 marks[name] = moments[later] - moments[earlier]
         marks["spec_waste"] = float(self.wasted_tokens)
         marks["spec_waste_speech_s"] = self.wasted_speech_s
+        if self.prompt_tokens is not None:
+            marks["prompt_tokens"] = float(self.prompt_tokens)
+        if self.cached_tokens is not None:
+            marks["cached_tokens"] = float(self.cached_tokens)
         return marks
 
 
-MARKS = (
-    "speech_end",
-    "vad_stop",
-    "endpoint_decision",
-    "asr_final",
-    "last_commit",
-    "llm_ready",
-    "first_token",
-    "first_clause",
-    "tts_first",
-    "first_audio",
-)
-
-DERIVED = {  # name: (later mark, earlier mark)
+DERIVED: dict[str, tuple[Mark, Mark]] = {  # name: (later mark, earlier mark)
     "asr_lag": ("last_commit", "speech_end"),
     "ttft_commit": ("first_token", "last_commit"),
     "ttft_ready": ("first_token", "endpoint_decision"),
     "tts_ttfb": ("tts_first", "first_clause"),
     "server_perceived": ("first_audio", "speech_end"),
 }
-
-PARTS = (  # what the listener waits for, one after another: name and the mark that ends it
-    ("words", "asr_final"),
-    ("reply", "first_token"),
-    ("clause", "first_clause"),
-    ("voice", "tts_first"),
-    ("release", "first_audio"),
-)
-
-
-STAGES = (  # what was being done when: name, and the marks where it begins and ends
-    ("endpoint", "speech_end", "endpoint_decision"),
-    ("words", "vad_stop", "last_commit"),
-    ("first token", "last_commit", "first_token"),
-    ("clause", "first_token", "first_clause"),
-    ("voice", "first_clause", "tts_first"),
-    ("held back", "tts_first", "first_audio"),
-)
-
-
-def stages(marks: dict[str, float]) -> list[tuple[str, float, float]]:
-    """The turn as overlapping stages, each where it happened: (name, start, end).
-
-    What was done while the endpoint was still waited for cost nobody any time.
-    """
-    return [
-        (name, marks[first], max(marks[first], marks[last]))
-        for name, first, last in STAGES
-        if first in marks and last in marks
-    ]
-
-
-def parts(marks: dict[str, float]) -> list[tuple[str, float, float]]:
-    """The turn as a chain without gaps: (name, start, end), from the end of speech on.
-
-    A part that was done before its turn came has no length. The lengths add up to
-    `server_perceived`; where they do not, the clocks are wrong.
-    """
-    chain = [("endpoint", -marks["endpoint_wait"], 0.0)]
-    for name, mark in PARTS:
-        if mark in marks:
-            start = chain[-1][2]
-            chain.append((name, start, max(start, marks[mark])))
-    return chain
-
-
-def discrepancy(marks: dict[str, float]) -> float:
-    """Seconds by which the parts miss the whole; 0 where nothing was spoken."""
-    if "server_perceived" not in marks:
-        return 0.0
-    return sum(end - start for _, start, end in parts(marks)) - marks["server_perceived"]

@@ -14,8 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from textpro_stream.ports import Clock
 from textpro_stream.contracts import seconds
+from textpro_stream.ports import Clock
+
 
 class Unobserved:
     """The observer that costs nothing."""

@@ -46,7 +46,6 @@ class BargeIn:
 
     def configure(self, options: TurnOptions) -> None:
         """Other limits from here on."""
-        self._enabled = options.barge_in
         self._threshold = options.threshold
         self._sustained = samples_of_ms(options.barge_in_ms)
 
@@ -55,20 +54,20 @@ class BargeIn:
         """The reply plays quietly until it is clear who goes on."""
         return self._ducked
 
-    def push(self, voice: float, replying: bool, words: str = "") -> BargeInSignal | None:
+    def push(self, voice: float, interruptible: bool, words: str = "") -> BargeInSignal | None:
         """Take one frame.
 
         Args:
             voice: speech probability of the frame (`Endpointer.voice`).
-            replying: reply audio is playing.
+            interruptible: reply audio is playing, and speech may stop it.
             words: text that the recognizer committed with this frame.
         """
-        if not replying:
+        if not interruptible:
             ducked = self._ducked
             self._ducked = self._stopped = False
             self._voiced = self._silent = 0
             return "unduck" if ducked else None
-        if self._stopped or not self._enabled:
+        if self._stopped:
             return None
         self._count(voice)
         if self._voiced >= self._sustained or (words.strip() and not is_backchannel(words)):

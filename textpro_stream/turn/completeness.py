@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 
+from textpro_stream.contracts import OpenTurn
+
 _FINISHED = 0.55  # full stop, question or exclamation mark
 _BARE = 0.25  # no mark at all
 _COMMA = 0.1
@@ -38,6 +40,14 @@ _OPEN_IF_BARE = frozenset(
 )
 _WORD = re.compile(r"[a-z0-9']+")
 _ENDING = re.compile(r"[\s\"')\]\N{RIGHT DOUBLE QUOTATION MARK}]+$")
+
+
+class Completeness:
+    """An `EndOfTurn` that reads the words alone; silence tells it nothing."""
+
+    def p_end(self, turn: OpenTurn, silence: int, /) -> float:
+        """See `p_end_of_turn`."""
+        return p_end_of_turn(turn.text)
 
 
 def p_end_of_turn(text: str) -> float:

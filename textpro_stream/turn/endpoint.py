@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from textpro_stream.config import TurnOptions
-from textpro_stream.contracts import FRAME, Heard, TurnSignal, samples_of_ms
-from textpro_stream.turn.completeness import p_end_of_turn
-from textpro_stream.turn.vad import Vad
+from textpro_stream.contracts import FRAME, EndpointReason, ListenedFrame, TurnSignal, samples_of_ms
+from textpro_stream.ports import Vad
 from textpro_stream.turn.voice import VoiceTrack, VoiceWindow
 
 # The P(end of turn) that ends a turn at `silence_ms`. From there it falls in a straight line to
@@ -25,8 +24,14 @@ from textpro_stream.turn.voice import VoiceTrack, VoiceWindow
 P_REQUIRED = 0.5
 
 
+def wait(p_end: float, silence: float, silence_long: float) -> float:
+    """The silence that ends a turn, given P(end of turn); all in one unit."""
+    promised = min(1.0, p_end / P_REQUIRED)
+    return silence_long - promised * (silence_long - silence)
+
+
 class Endpointer:
-    """One conversation's turns. A `Stage` from `Heard` to `TurnSignal`.
+    """One conversation's turns. A `Stage` from `ListenedFrame` to `TurnSignal`.
 
     Voice opens a turn, and brings one back from a pause, once it lasted `start_ms`: a click does
     neither. A pause longer than `eager_ms` is announced; it becomes the endpoint at `silence_ms` if
@@ -65,28 +70,25 @@ class Endpointer:
         self._silence = samples_of_ms(options.silence_ms)
         self._silence_long = samples_of_ms(options.silence_long_ms)
 
-    def push(self, heard: Heard, /) -> Sequence[TurnSignal]:
+    def push(self, frame: ListenedFrame, /) -> Sequence[TurnSignal]:
         """Take one frame (`FRAME` samples); give what it decided."""
-        assert len(heard.chunk.samples) == FRAME, "the endpoint machine moves in whole frames"
-        self._at = heard.chunk.end
+        assert len(frame.chunk.samples) == FRAME, "the endpoint machine moves in whole frames"
+        self._at = frame.chunk.end
         signals: list[TurnSignal] = []
-        for window in self._track.push(heard.chunk):
+        for window in self._track.push(frame.chunk):
             self._hear(window, signals)
         if self._state == "eager":
             self._judge(signals)
         return signals
 
-    def evidence(self, text: str, p_end: float | None = None) -> None:
-        """What the words of the turn say about the present pause.
+    def evidence(self, p_end: float) -> None:
+        """P(end of turn) at the present pause, as far as is known now.
 
-        Counts until the voice comes back; between pauses it is ignored. The next frame decides.
-
-        Args:
-            text: the turn so far, hypothesis included.
-            p_end: P(end of turn) from a model that knows better than the text alone.
+        Counts until the next one, or until the voice comes back; between pauses it is ignored. The
+        next frame decides.
         """
         if self._state == "eager":
-            self._p_end = p_end_of_turn(text) if p_end is None else p_end
+            self._p_end = p_end
 
     def dismiss(self) -> None:
         """Forget the open turn, and wait for a new voice."""
@@ -133,11 +135,12 @@ class Endpointer:
         silent = self._silent(self._track.end)
         if self._push_to_talk or self._track.voiced or silent < self._silence:
             return
+        reason: EndpointReason
         if silent >= self._silence_long:
             reason = "silence"
         else:
-            left = (self._silence_long - silent) / (self._silence_long - self._silence)
-            if self._p_end is None or self._p_end < P_REQUIRED * left:
+            p_end = 0.0 if self._p_end is None else self._p_end
+            if silent < wait(p_end, self._silence, self._silence_long):
                 return
             reason = "complete"
         signals.extend(self._end(self._at, reason))
@@ -154,7 +157,7 @@ class Endpointer:
         self._state = "eager"
         signals.append(TurnSignal("speech_stopped", at, self._spoken_until(at)))
 
-    def _end(self, at: int, reason: str) -> Sequence[TurnSignal]:
+    def _end(self, at: int, reason: EndpointReason) -> Sequence[TurnSignal]:
         signals: list[TurnSignal] = []
         if self._state == "idle":
             return signals

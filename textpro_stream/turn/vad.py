@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,27 +16,7 @@ from numpy.typing import NDArray
 from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import FRAME, SAMPLE_RATE
 from textpro_stream.errors import WeightsError
-
-
-class Vad(Protocol):
-    """One conversation's detector."""
-
-    @property
-    def frame(self) -> int:
-        """Samples per decision."""
-        ...
-
-    def probability(self, samples: NDArray[np.float32], /) -> float:
-        """Speech probability of the next `frame` samples, shape (frame,), in [0, 1]."""
-        ...
-
-
-class VadModel(Protocol):
-    """What conversations share of a detector."""
-
-    def open(self) -> Vad:
-        """A detector that has heard nothing yet."""
-        ...
+from textpro_stream.ports import VadModel
 
 
 class WebrtcVadModel:

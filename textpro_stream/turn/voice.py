@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textpro_stream.contracts import AudioChunk
-from textpro_stream.turn.vad import Vad
+from textpro_stream.ports import Vad
 
 # Voice that has begun holds on until the probability falls this far below the threshold, so a
 # weak consonant does not break a word.

@@ -17,10 +17,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.ports import Clock
 from textpro_stream.errors import TextproError
 from textpro_stream.events import Event, Failed, ReplyEnded, TurnEnded, TurnLatency
 from textpro_stream.pipeline.failure import first
+from textpro_stream.ports import Clock
 from textpro_stream.server.mqtt.backlog import Backlog, Message
 from textpro_stream.server.mqtt.broker import PASSWORD, Broker
 from textpro_stream.server.mqtt.commands import COMMANDS, Commands, Hub
