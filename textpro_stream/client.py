@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import numpy as np
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
 from websockets.typing import Subprotocol
 
+from textpro_stream.audio.pcm import encode_pcm16
 from textpro_stream.contracts import AudioChunk
 from textpro_stream.errors import DeviceError
 
@@ -72,8 +72,7 @@ class Session:
     async def send(self, audio: bytes | AudioChunk) -> None:
         """Send microphone audio: PCM16 little-endian at 16 kHz, cut as you like, or a chunk."""
         if isinstance(audio, AudioChunk):
-            scaled = np.clip(np.rint(audio.samples * 32767), -32768, 32767)
-            audio = scaled.astype("<i2").tobytes()
+            audio = encode_pcm16(audio.samples)
         await self._send(audio)
 
     async def say(self, text: str) -> None:

@@ -6,6 +6,7 @@
     ├── AudioFormatError        audio that cannot be read
     ├── DeviceError             a microphone, loudspeaker or accelerator that is not there
     └── StageError              a stage failed while a conversation was running
+        └── Overloaded          audio or commands come faster than they can be taken
 
 A message names what was expected, what was found and what to do; the same facts are attributes.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-# `code` of the `error` event; `events.FailureCode` holds these too.
+# What ends a conversation; `events.FailureCode` holds these too.
 ErrorCode = Literal["error", "config", "weights", "audio_format", "device", "stage"]
 
 
@@ -26,7 +27,7 @@ class TextproError(Exception):
         facts: the same, for a program; each becomes an attribute.
     """
 
-    code: ErrorCode = "error"
+    code: str = "error"  # the `code` of the `error` event
 
     def __init__(self, message: str, **facts: object) -> None:
         super().__init__(message)
@@ -63,6 +64,10 @@ class StageError(TextproError):
     """A stage failed while a conversation was running."""
 
     code = "stage"
+
+
+class Overloaded(StageError):
+    """Audio or commands come faster than they can be taken."""
 
 
 def unwrap(error: BaseException) -> BaseException:

@@ -9,7 +9,7 @@ decided.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from textpro_stream.contracts import (
     EndpointReason,
@@ -19,7 +19,7 @@ from textpro_stream.contracts import (
     TokenSpan,
     ToolCall,
 )
-from textpro_stream.errors import ErrorCode
+from textpro_stream.errors import ErrorCode, TextproError
 
 TurnEndReason = Literal[
     EndpointReason,
@@ -35,6 +35,12 @@ FailureCode = Literal[
     "voice",  # the reply goes on as text
     ErrorCode,  # the error that ended the conversation
 ]
+
+
+def failure_code(error: TextproError) -> FailureCode:
+    """The code under which a failure is told."""
+    codes = get_args(ErrorCode)
+    return cast("FailureCode", error.code) if error.code in codes else "error"
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,15 @@ class Talk(Protocol):
         """
         ...
 
+    def push_nowait(self, item: AudioChunk | Command, /) -> None:
+        """The same without waiting, up to half a minute of audio.
+
+        Raises:
+            Overloaded: more than that waits.
+            StageError: the conversation has ended.
+        """
+        ...
+
     def __aiter__(self) -> AsyncIterator[Event]:
         """What it says; ends with `Finished`."""
         ...

@@ -16,6 +16,16 @@ from textpro_stream.errors import AudioFormatError
 READ_BYTES = 65_536  # a Linux pipe holds as much
 
 
+def encode_pcm16(samples: NDArray[np.float32]) -> bytes:
+    """Full-scale floats (n,) as PCM16 little-endian; what lies outside [-1, 1) is cut."""
+    return np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes()
+
+
+def decode_pcm16(data: bytes) -> NDArray[np.float32]:
+    """PCM16 little-endian, whole samples, as full-scale floats (n,)."""
+    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+
+
 class PcmDecoder:
     """Bytes of signed 16-bit little-endian mono audio -> 16 kHz chunks, however they are cut.
 
@@ -41,7 +51,7 @@ class PcmDecoder:
         data = self._odd + data
         whole = len(data) & ~1
         self._odd = data[whole:]
-        samples = np.frombuffer(data, "<i2", whole // 2).astype(np.float32) / np.float32(32768)
+        samples = decode_pcm16(data[:whole])
         return self._chunk(self._resampler.push(samples) if self._resampler else samples)
 
     def finish(self) -> list[AudioChunk]:

@@ -21,6 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from textpro_stream.audio.pcm import encode_pcm16
 from textpro_stream.audio.resample import Resampler
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.ports import Clock
@@ -207,8 +208,8 @@ class _Talk:
 
     def _message(self, frame: NDArray[np.float32]) -> str | bytes:
         if self._resampler is None:
-            return _pcm16(frame)
-        audio = base64.b64encode(_pcm16(self._resampler.push(frame))).decode()
+            return encode_pcm16(frame)
+        audio = base64.b64encode(encode_pcm16(self._resampler.push(frame))).decode()
         return json.dumps({"type": "input_audio_buffer.append", "audio": audio})
 
     async def _hear(self) -> None:
@@ -235,8 +236,3 @@ class _Talk:
             case "error":
                 code = event.get("code") or event.get("error", {}).get("code")
                 self._notes.errors[str(code)] += 1
-
-
-def _pcm16(samples: NDArray[np.float32]) -> bytes:
-    scaled: NDArray[np.float32] = np.clip(np.rint(samples * 32767), -32768, 32767)
-    return scaled.astype("<i2").tobytes()

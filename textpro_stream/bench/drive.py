@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from textpro_stream.audio.pcm import encode_pcm16
 from textpro_stream.bench.questions import AUDIBLE, Question
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, seconds
 from textpro_stream.errors import DeviceError, TextproError
@@ -159,7 +160,7 @@ class _Asking:
         lead = quiet[: round(LEAD_S * SAMPLE_RATE)]
         after = np.tile(quiet, round(GIVES_UP_S + HEARS_OUT_S))
         audio = np.concatenate([lead, question.audio, after])
-        self._pcm = (audio.clip(-1, 1) * 32767).astype("<i2").tobytes()
+        self._pcm = encode_pcm16(audio)
         self._end = len(lead) + question.speech_end  # samples; where speech ends
         self._patience = self._end + round(GIVES_UP_S * SAMPLE_RATE)
         self._began = 0.0  # when the sample at 0 would have been spoken

@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, fields, replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from textpro_stream.bench.drive import FAST
 from textpro_stream.config import ServerOptions, Settings
@@ -25,7 +25,6 @@ from textpro_stream.errors import DeviceError, TextproError
 
 if TYPE_CHECKING:
     from textpro_stream.bench.stepwise import Kind, Parts
-    from textpro_stream.pipeline.conversation import Conversation
     from textpro_stream.pipeline.engine import Engine
 
 OURS = "streaming"
@@ -124,16 +123,18 @@ def parts_of(engine: Engine, stack: AsyncExitStack) -> Parts:
     from textpro_stream import store
     from textpro_stream.bench.stepwise import Parts
     from textpro_stream.clock import MonotonicClock
+    from textpro_stream.llm.local import LocalEngine
     from textpro_stream.runtime.device import DeviceThread
     from textpro_stream.turn import load_vad
 
-    settings, llm = engine.settings, engine.llm
-    assert llm is not None, "a baseline replies"
+    settings = engine.settings
+    assert isinstance(engine.llm, LocalEngine), "a baseline replies, with the same weights"
     whole = copy.copy(engine.asr)  # the same weights under other options
     whole.options = replace(whole.options, block_ms=WHOLE_MS)
     folder = store.resolve("silero-vad", "vad") if settings.turn.vad == "silero" else None
     device = DeviceThread("baselines", torch.inference_mode)
     stack.callback(device.close)
+    llm = LocalEngine(engine.llm.model, device)
     return Parts(
         open_recognizer=lambda start, trace: whole.open(start, trace),
         open_dialogue=lambda trace: llm.open(settings.llm, trace),
@@ -148,7 +149,7 @@ def parts_of(engine: Engine, stack: AsyncExitStack) -> Parts:
 async def _serve(order: dict[str, Any], lines: asyncio.StreamReader) -> None:
     from textpro_stream.bench.stepwise import KINDS, StepwiseConversation
     from textpro_stream.pipeline.engine import Engine
-    from textpro_stream.runtime.memory import settle
+    from textpro_stream.runtime.memory import freeze_gc
     from textpro_stream.server.app import Server
 
     settings = settings_from(order["settings"])
@@ -164,15 +165,13 @@ async def _serve(order: dict[str, Any], lines: asyncio.StreamReader) -> None:
         if order["baselines"]:
             parts = parts_of(engine, stack)
 
-            def open_baseline(kind: Kind, **_: object) -> Conversation:
-                # It has what the lean route asks of a conversation, and nothing else.
-                return cast("Conversation", StepwiseConversation(parts, kind))
+            def open_baseline(kind: Kind, *, live: bool = True) -> StepwiseConversation:
+                return StepwiseConversation(parts, kind)
 
             for kind in KINDS:
-                door = partial(open_baseline, kind)
-                server = Server(engine, options, open_conversation=door)
+                server = Server(engine, options, open_conversation=partial(open_baseline, kind))
                 ports[kind] = (await stack.enter_async_context(server)).port
-        settle()  # as `textpro serve` does
+        freeze_gc()  # as `textpro serve` does
         _say({"ports": ports, "facts": _facts(engine)})
         while await lines.readline():
             times = os.times()
@@ -185,8 +184,8 @@ def _facts(engine: Engine) -> dict[str, Any]:
     settings, llm = engine.settings, engine.llm
     return {
         "threads": torch.get_num_threads(),
-        "device": str(llm.device) if llm else settings.device.name,
-        "llm_dtype": llm.dtype if llm else "",
+        "device": llm.facts.get("device", settings.device.name) if llm else settings.device.name,
+        "llm_dtype": llm.facts.get("dtype", "") if llm else "",
         "torch": torch.__version__,
     }
 

@@ -74,7 +74,7 @@ def _torch(settings: Settings) -> Finding:
 
 
 def _device(settings: Settings) -> Finding:
-    from textpro_stream.pipeline.engine import physical_cores, torch_device
+    from textpro_stream.runtime.hardware import physical_cores, torch_device
 
     device = torch_device(settings.device)
     import torch

@@ -7,12 +7,12 @@ import os
 import sys
 import termios
 import tty
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
+from textpro_stream.commands import Press, Release
 from textpro_stream.errors import ConfigError
-
-Act = Callable[[], Awaitable[None]]
+from textpro_stream.ports import Talk
 
 
 @contextmanager
@@ -46,10 +46,10 @@ def keyboard() -> Iterator[AsyncIterator[str]]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-async def push_to_talk(keys: AsyncIterator[str], press: Act, release: Act) -> None:
+async def push_to_talk(keys: AsyncIterator[str], talk: Talk) -> None:
     """Space or Enter begins a turn, and again ends it: a terminal does not see keys go up."""
     speaking = False
     async for key in keys:
         if key in " \r\n":
             speaking = not speaking
-            await (press() if speaking else release())
+            await talk.push(Press() if speaking else Release())

@@ -79,7 +79,7 @@ async def _serve(args: argparse.Namespace, settings: Settings) -> int:
     from textpro_stream.cli.notices import tell_what_is_off
     from textpro_stream.cli.progress import Downloads
     from textpro_stream.pipeline import Engine
-    from textpro_stream.runtime.memory import settle
+    from textpro_stream.runtime.memory import freeze_gc
     from textpro_stream.server.app import Server, listening_socket
     from textpro_stream.server.security import check_bind, read_keys
     from textpro_stream.server.tls import tls_context
@@ -97,7 +97,7 @@ async def _serve(args: argparse.Namespace, settings: Settings) -> int:
                 await Engine.load(settings, speech=not args.no_speech, progress=progress)
             )
         tell_what_is_off(engine)
-        settle()
+        freeze_gc()
         server = await stack.enter_async_context(Server(engine, options))
         await stack.enter_async_context(_beside(server.warm_up()))
         if broker is not None:

@@ -102,7 +102,7 @@ async def _stream(args: argparse.Namespace, settings: Settings) -> int:
                 outcomes.append(_refuse(name, problems[name], report))
                 continue
             live = not args.fast
-            async with engine.open(live=live, record=args.trace is not None) as talk:
+            async with engine.open(live=live, trace_spans=args.trace is not None) as talk:
                 report.begin(name, talk)
                 talk.feed(_audio(name, rate_hz=args.rate, live=live))
                 outcomes.append(await follow(talk, report, wav))
@@ -140,11 +140,11 @@ def _audio(name: str, *, rate_hz: int, live: bool) -> AsyncIterator[AudioChunk]:
 def _refuse(name: str, problem: AudioFormatError, report: Report) -> Outcome:
     """What a source that cannot be opened says instead of a conversation."""
     from textpro_stream.cli.report import complain
-    from textpro_stream.events import Failed, Finished
+    from textpro_stream.events import Failed, Finished, failure_code
 
     complain(str(problem))
     report.begin(name)
-    report.show(Failed(0, 0, problem.code, str(problem)))
+    report.show(Failed(0, 0, failure_code(problem), str(problem)))
     kinds = dict.fromkeys(("encoder", "decoder", "llm", "speech"), 0.0)
     report.show(Finished(0, 0, 0, 0, 0.0, kinds, NO_WORK))
     return "bad input"

@@ -84,7 +84,7 @@ async def _talk(args: argparse.Namespace, settings: Settings, backend: Backend) 
     from textpro_stream.cli.progress import Downloads
     from textpro_stream.cli.report import choose_report
     from textpro_stream.pipeline import Engine
-    from textpro_stream.runtime.memory import settle
+    from textpro_stream.runtime.memory import freeze_gc
 
     spoken = not args.no_speech and settings.speech.engine != "none"
     choose(backend.devices(), args.microphone, "microphone")  # before any model is loaded
@@ -107,7 +107,7 @@ async def _talk(args: argparse.Namespace, settings: Settings, backend: Backend) 
         hint = "space: speak, space: done" if keys else "speak; Ctrl-C ends"
         report = choose_report(hint=hint)
         stack.callback(report.close)
-        settle()
+        freeze_gc()
         return await hold(engine.open(), microphone, loudspeaker, report, keys)
 
 
@@ -134,7 +134,7 @@ async def hold(
             if player is not None:
                 beside.append(tasks.create_task(player.report(), name="report what was heard"))
             if keys is not None:
-                turns = push_to_talk(keys, talk.press, talk.release)
+                turns = push_to_talk(keys, talk)
                 beside.append(tasks.create_task(turns, name="keys"))
             async for event in talk:
                 if player is not None:

@@ -30,9 +30,10 @@ from textpro_stream.contracts import (
 )
 from textpro_stream.evaluate.manifest import read_manifest
 from textpro_stream.evaluate.mix import read_audio, surround
+from textpro_stream.ports import VadModel
 from textpro_stream.turn.completeness import p_end_of_turn
 from textpro_stream.turn.endpoint import Endpointer, wait
-from textpro_stream.turn.vad import VadModel, load_vad
+from textpro_stream.turn.vad import load_vad
 
 if TYPE_CHECKING:
     from textpro_stream.whisper import Recognizer, WhisperPro

@@ -29,9 +29,10 @@ from textpro_stream.contracts import (
 )
 from textpro_stream.evaluate.manifest import Item, read_manifest
 from textpro_stream.evaluate.mix import HOP, mix, read_audio, runs, speech_mask, surround
+from textpro_stream.ports import VadModel
 from textpro_stream.turn.barge_in import BargeIn, BargeInSignal
 from textpro_stream.turn.endpoint import Endpointer
-from textpro_stream.turn.vad import VadModel, load_vad
+from textpro_stream.turn.vad import load_vad
 from textpro_stream.turn.voice import VoiceTrack
 
 VadName = Literal["silero", "webrtc"]
@@ -221,7 +222,7 @@ def turns(
         new = endpointer.push(ListenedFrame(AudioChunk(frame, start)))
         signals += new
         if any(signal.kind == "eager" for signal in new):
-            endpointer.evidence(p_end)
+            endpointer.evidence(p_end or 0.0)
     return signals
 
 
@@ -230,10 +231,10 @@ def barge_ins(listening: Listening, options: TurnOptions, n_samples: int) -> lis
     _, probability = voiced_hops(listening, options.threshold, n_samples // HOP)
     machine, said = BargeIn(options), list[BargeInSignal]()
     for voice in probability[:: FRAME // HOP]:
-        if signal := machine.push(float(voice), replying=True):
+        if signal := machine.push(float(voice), interruptible=True):
             said.append(signal)
         if signal == "stop":
-            machine.push(0.0, replying=False)
+            machine.push(0.0, interruptible=False)
     return said
 
 

@@ -139,32 +139,53 @@ class Conversation:
         Raises:
             StageError: the conversation has ended, or there is no LLM for what is asked.
         """
+        for each in self._accept(item):
+            self._check(await self._inbox.put(each), each)
+
+    def push_nowait(self, item: AudioChunk | Command, /) -> None:
+        """The same without waiting, up to half a minute of audio.
+
+        Raises:
+            Overloaded: more than that waits.
+            StageError: as `push`.
+        """
+        for each in self._accept(item):
+            self._check(self._inbox.put_nowait(each), each)
+
+    def _accept(self, item: AudioChunk | Command) -> list[AudioChunk | Command]:
+        """What of it takes its place in the queue; what counts at once is done."""
+        responder = self._responder
         match item:
             case AudioChunk():
                 if self._live:
                     self._arrivals.stamp(item.end, self._clock.now())
-                for frame in self._framer.push(item):
-                    await self._put(frame)
+                return [*self._framer.push(item)]
             case Interrupt(reason=reason, turn=turn):
-                if self._responder is not None:
-                    self._responder.interrupt(reason, turn)
+                if responder is not None:
+                    responder.interrupt(reason, turn)
+                return []
             case Played(turn=turn, samples=samples):
-                if self._responder is not None:
-                    self._responder.player.played(turn, samples)
+                if responder is not None:
+                    responder.player.played(turn, samples)
+                return []
             case Finish():
                 self._end = self._framer.end  # the last frame is filled up after it
-                for last in (*self._framer.finish(), item):
-                    await self._inbox.put(last)  # if it has ended already, so much the better
+                return [*self._framer.finish(), item]
             case Respond(turn=turn) | Announce(turn=turn):
-                if self._responder is None:
+                if responder is None:
                     raise StageError("there is no LLM in this conversation; load one to reply")
-                self._responder.expect(turn)
-                await self._put(item)
+                responder.expect(turn)
             case Press(interrupts=True) | Say():
-                await self.push(Interrupt("barge_in"))
-                await self._put(item)
+                if responder is not None:
+                    responder.interrupt("barge_in")
             case _:
-                await self._put(item)
+                pass
+        return [item]
+
+    def _check(self, taken: bool, item: AudioChunk | Command) -> None:
+        if not taken and not isinstance(item, Finish):  # that it has ended is then all the better
+            why = self._failure or "its block was left"
+            raise StageError(f"the conversation has ended ({why}); open another")
 
     def feed(self, source: AsyncIterable[AudioChunk]) -> None:
         """Push a whole source and finish, in a task of this conversation's own."""
@@ -191,11 +212,6 @@ class Conversation:
             raise StopAsyncIteration
         return event
 
-    async def _put(self, item: AudioChunk | Command) -> None:
-        if not await self._inbox.put(item):
-            why = self._failure or "its block was left"
-            raise StageError(f"the conversation has ended ({why}); open another")
-
     async def _feed(self, source: AsyncIterable[AudioChunk]) -> None:
         async for chunk in source:
             await self.push(chunk)
@@ -217,11 +233,11 @@ class Conversation:
                 # The event tells the person; where an unexpected error came from is for us.
                 log.info("conversation failed", exc_info=failure.__cause__ or failure)
                 at = self._listener.position
-                last.append(ev.Failed(self._turn, at, failure.code, str(failure)))
+                last.append(ev.Failed(self._turn, at, ev.failure_code(failure), str(failure)))
             last.append(self._finished())
         finally:
             self._tasks = None
-            await self._inbox.shut()
+            self._inbox.shut()
             self._context.device.afterwards(Control(self._listener, "clear"))  # give memory back
             await self._outbox.close(*last)
 

@@ -7,11 +7,13 @@ from collections import deque
 
 from textpro_stream.commands import Command
 from textpro_stream.contracts import FRAME, AudioChunk, samples_of_ms
+from textpro_stream.errors import Overloaded
 from textpro_stream.ports import Clock
 
-WAITING_MS = 1000  # of audio; whoever feeds faster than this is heard waits
+WAITING = samples_of_ms(1000) // FRAME  # items: who may wait does so from here on
+BEHIND = samples_of_ms(30_000) // FRAME  # frames: who may not wait has come to the wrong machine
+MAX_COMMANDS = 5000  # that wait likewise
 BATCH = samples_of_ms(160) // FRAME  # frames given to the device at once: less than a block
-
 
 Item = AudioChunk | Command
 
@@ -27,39 +29,57 @@ class Inbox:
         self.since = 0.0  # when the first frame of those taken last had come
         self._clock = clock
         self._items: deque[tuple[Item, float]] = deque()
-        self._changed = asyncio.Condition()
+        self._n_frames = 0
+        self._filled, self._room = asyncio.Event(), asyncio.Event()
         self._shut = False  # nothing more is wanted
 
     async def put(self, item: Item) -> bool:
-        """Append; wait while there is a second of audio. False if nobody wants it any more."""
-        room = samples_of_ms(WAITING_MS) // FRAME
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._shut or len(self._items) < room)
-            if not self._shut:
-                self._items.append((item, self._clock.now()))
-                self._changed.notify_all()
-            return not self._shut
+        """Append; wait while a second of audio waits. False if nobody wants it any more."""
+        while not self._shut and len(self._items) >= WAITING:
+            self._room.clear()
+            await self._room.wait()
+        return self._append(item)
 
-    async def shut(self) -> None:
+    def put_nowait(self, item: Item) -> bool:
+        """Append at once. False if nobody wants it any more.
+
+        Raises:
+            Overloaded: half a minute of audio waits, or very many commands.
+        """
+        n_commands = len(self._items) - self._n_frames
+        if self._n_frames > BEHIND or n_commands > MAX_COMMANDS:
+            raise Overloaded("audio comes faster than it can be heard; send less, or go elsewhere")
+        return self._append(item)
+
+    def shut(self) -> None:
         """Nothing more is wanted: whoever waits to put something goes on."""
-        async with self._changed:
-            self._shut = True
-            self._items.clear()
-            self._changed.notify_all()
+        self._shut = True
+        self._items.clear()
+        self._n_frames = 0
+        self._room.set()
 
     async def take(self) -> list[AudioChunk] | Command:
         """Some frames, or one command."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: bool(self._items))
-            first, since = self._items.popleft()
-            self._changed.notify_all()
-            if not isinstance(first, AudioChunk):
-                return first
-            frames, self.since = [first], since
-            while self._items and len(frames) < BATCH:
-                following = self._items[0][0]
-                if not isinstance(following, AudioChunk):
-                    break
-                frames.append(following)
-                self._items.popleft()
-            return frames
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        first, since = self._items.popleft()
+        self._room.set()
+        if not isinstance(first, AudioChunk):
+            return first
+        frames, self.since = [first], since
+        while self._items and len(frames) < BATCH:
+            following = self._items[0][0]
+            if not isinstance(following, AudioChunk):
+                break
+            frames.append(following)
+            self._items.popleft()
+        self._n_frames -= len(frames)
+        return frames
+
+    def _append(self, item: Item) -> bool:
+        if not self._shut:
+            self._items.append((item, self._clock.now()))
+            self._n_frames += isinstance(item, AudioChunk)
+            self._filled.set()
+        return not self._shut

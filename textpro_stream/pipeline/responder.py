@@ -35,6 +35,7 @@ from textpro_stream.contracts import (
     TextDelta,
 )
 from textpro_stream.errors import ConfigError, StageError, TextproError, as_textpro_error
+from textpro_stream.events import failure_code
 from textpro_stream.pipeline.context import ConversationContext
 from textpro_stream.pipeline.reply_player import ReplyPlayer
 from textpro_stream.ports import Dialogue
@@ -319,7 +320,7 @@ class Responder:
         except (ConfigError, StageError) as error:
             if error.__cause__ is not None:
                 raise
-            await self._context.fail(turn.number, error.code, error)
+            await self._context.fail(turn.number, failure_code(error), error)
 
 
 async def _recital(text: str) -> AsyncGenerator[Delta, None]:

@@ -82,5 +82,5 @@ def lane_streams(device: torch.device) -> Callable[[Lane], AbstractContextManage
 
     if device.type != "cuda":
         return lambda lane: nullcontext()
-    hearing, llm = torch.cuda.Stream(device), torch.cuda.Stream(device)
+    hearing, llm = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]  # torch's
     return lambda lane: torch.cuda.stream(hearing if lane is Lane.HEAR else llm)

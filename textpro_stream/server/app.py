@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import logging
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection, serve
@@ -26,13 +23,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from textpro_stream.clock import MonotonicClock
+from textpro_stream.commands import Say
 from textpro_stream.config import ServerOptions
-from textpro_stream.errors import ConfigError, TextproError
+from textpro_stream.errors import ConfigError, TextproError, unwrap
 from textpro_stream.events import ReplyAudio, ReplyEnded
-from textpro_stream.pipeline.failure import first
-from textpro_stream.ports import Clock
+from textpro_stream.ports import Clock, OpenTalk
 from textpro_stream.server import lean
-from textpro_stream.server.door import Door, House
+from textpro_stream.server.admission import Admission, address_of, path_of
+from textpro_stream.server.context import ServerContext
 from textpro_stream.server.http import Answers, page_folder
 from textpro_stream.server.hub import Hub
 from textpro_stream.server.lag import watch_lag
@@ -45,8 +43,7 @@ from textpro_stream.server.limits import (
     Slots,
 )
 from textpro_stream.server.metrics import Metrics
-from textpro_stream.server.realtime.route import serve_realtime
-from textpro_stream.server.reception import Reception, address_of, path_of
+from textpro_stream.server.realtime import route as realtime
 from textpro_stream.server.security import (
     ANY_ADDRESS,
     Gate,
@@ -55,6 +52,7 @@ from textpro_stream.server.security import (
     is_loopback,
     read_keys,
 )
+from textpro_stream.server.session import Route, SessionContext
 from textpro_stream.server.tls import tls_context
 
 if TYPE_CHECKING:
@@ -73,27 +71,7 @@ FAREWELL_S = 10.0  # for a client to take what was written and to say goodbye it
 REASON_BYTES = 123  # that a closing frame has room for
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A WebSocket address."""
-
-    name: str
-    protocol: str  # the subprotocol that browsers offer
-    serve: Callable[[ServerConnection, Door], Awaitable[None]]
-    error: Callable[[str, str], str]  # code, message -> the form of an error there
-
-
-def _realtime_error(code: str, message: str) -> str:
-    fault = "invalid_request_error" if code == "rate_limited" else "server_error"
-    error = {"type": fault, "code": code, "message": message, "param": None, "event_id": None}
-    event_id = f"event_{secrets.token_hex(8)}"
-    return json.dumps({"type": "error", "event_id": event_id, "error": error})
-
-
-ROUTES = {
-    "/v1/stream": Route("stream", "textpro", lean.serve_lean, lean.error),
-    "/v1/realtime": Route("realtime", "realtime", serve_realtime, _realtime_error),
-}
+ROUTES = {route.path: route for route in (lean.ROUTE, realtime.ROUTE)}
 
 
 class Server:
@@ -103,7 +81,7 @@ class Server:
         engine: loaded; it stays open when the server closes.
         options: all of `[server]`.
         open_conversation: what gives a client its conversation; the engine's `open`, if not
-            given. Whatever it gives has to behave as a `Conversation` does where the route uses it.
+            given.
         clock: for tests.
 
     Raises:
@@ -115,7 +93,7 @@ class Server:
         engine: Engine,
         options: ServerOptions,
         *,
-        open_conversation: Callable[..., Any] | None = None,
+        open_conversation: OpenTalk | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._keys = read_keys(options)
@@ -127,7 +105,7 @@ class Server:
         self.metrics = Metrics()
         self.hub = Hub()
         self._clock = clock or MonotonicClock()
-        self._house = House(
+        self._context = ServerContext(
             engine,
             options,
             open_conversation or engine.open,
@@ -137,15 +115,15 @@ class Server:
         )
         self._tls = tls_context(options)
         self._slots = Slots(options.max_sessions, options.max_sessions_per_ip, self._crowded)
-        self._reception = Reception(
-            self._house,
+        self._admission = Admission(
+            self._context,
             Gate(options, self._keys, secure=self._tls is not None),
             Answers(page_folder()),
             self._slots,
             ROUTES,
             self._clock,
         )
-        self._doors: dict[str, tuple[Door, Route]] = {}
+        self._sessions: dict[str, tuple[SessionContext, Route]] = {}
         self._listener: Listener | None = None
         self._lag: asyncio.Task[None] | None = None
 
@@ -164,7 +142,7 @@ class Server:
     @property
     def host_elsewhere(self) -> str:
         """How other machines reach this one; "" where they cannot."""
-        host = self._house.options.host
+        host = self._context.options.host
         if is_loopback(host):
             return ""
         return socket.gethostname() if host in ANY_ADDRESS else host
@@ -178,7 +156,7 @@ class Server:
             host: how it is reached; from this machine, if not given.
         """
         if not host:
-            host = self._house.options.host
+            host = self._context.options.host
             host = "::1" if host == "::" else "127.0.0.1" if host in ANY_ADDRESS else host
         host = f"[{host}]" if ":" in host else host
         return f"{scheme}{'s' if self.secure else ''}://{host}:{self.port}{path}"
@@ -186,16 +164,16 @@ class Server:
     @property
     def ready(self) -> bool:
         """A client that comes now gets a good conversation."""
-        return self._reception.ready
+        return self._admission.ready
 
     async def __aenter__(self) -> Self:
         wire_log.addFilter(Redact())
-        options = self._house.options
+        options = self._context.options
         self._listener = await serve(
             self._welcome,
             sock=listening_socket(options.host, options.port),
             ssl=self._tls,
-            process_request=self._reception.receive,
+            process_request=self._admission.receive,
             select_subprotocol=_select_protocol,
             server_header=None,
             compression=None,  # base64 audio gains nothing, and a bomb would unfold
@@ -210,45 +188,40 @@ class Server:
         self._lag = asyncio.create_task(watch_lag(observe), name="lag")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._lag is not None:
             self._lag.cancel()
         await self.drain()
 
     async def warm_up(self) -> None:
         """Answer once, to nobody: what is made at first use is not the first client's wait."""
-        self._reception.warm = False
+        self._admission.warm = False
         try:
-            async with self._house.open_conversation(live=False) as talk:
-                await talk.say("Hello.")
+            async with self._context.open_conversation(live=False) as talk:
+                await talk.push(Say(talk.next_turn(), "Hello."))
                 async for event in talk:
                     if isinstance(event, ReplyAudio | ReplyEnded):
                         break
         except TextproError as error:
             log.warning("warming up failed: %s", error)
         finally:
-            self._reception.warm = True
+            self._admission.warm = True
 
     async def drain(self) -> None:
         """Stop accepting, let replies that are being given end, say goodbye, close. Idempotent."""
-        listener, draining = self._listener, self._house.draining
+        listener, draining = self._listener, self._context.draining
         if listener is None:
             return
         if not draining.is_set():
             draining.set()
             listener.close(close_connections=False)
-            for door, route in self._doors.values():
-                door.sender.send(route.error("server_shutdown", "the server is being stopped"))
+            for session, route in self._sessions.values():
+                session.sender.send(route.error("server_shutdown", "the server is being stopped"))
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._house.options.drain_s):
+                async with asyncio.timeout(self._context.options.drain_s):
                     await self.hub.settled()
-            for door, _ in tuple(self._doors.values()):
-                door.hang_up(Hangup("", "going away", GOING_AWAY))
+            for session, _ in tuple(self._sessions.values()):
+                session.hang_up(Hangup("", "going away", GOING_AWAY))
         try:
             async with asyncio.timeout(FAREWELL_S / 5):
                 await listener.wait_closed()
@@ -259,8 +232,8 @@ class Server:
     # A session
 
     def _crowded(self) -> bool:
-        bound = self._house.options.max_late_s
-        return bool(bound) and self._house.engine.late_s > bound
+        bound = self._context.options.max_late_s
+        return bool(bound) and self._context.engine.late_s > bound
 
     async def _welcome(self, connection: ServerConnection) -> None:
         assert connection.request is not None, "the handshake is over"
@@ -272,32 +245,34 @@ class Server:
             await self._farewell(connection, route, full)
             return
         self.metrics.opened.labels(route.name).inc()
-        door = Door(connection, self._house, route.name, clock=self._clock)
-        self._doors[door.session_id] = door, route
+        session = SessionContext(connection, self._context, route.name, clock=self._clock)
+        self._sessions[session.session_id] = session, route
         try:
             with self.metrics.sessions.labels(route.name).track_inprogress():
-                ending = await self._hold(connection, door, route)
+                ending = await self._hold(connection, session, route)
         finally:
-            del self._doors[door.session_id]
+            del self._sessions[session.session_id]
             self._slots.give_back(address)
         if ending is not None:
             self.metrics.hangups.labels(ending.closing).inc()
             await self._farewell(connection, route, ending)
 
-    async def _hold(self, connection: ServerConnection, door: Door, route: Route) -> Hangup | None:
+    async def _hold(
+        self, connection: ServerConnection, session: SessionContext, route: Route
+    ) -> Hangup | None:
         """One session; how to say goodbye, None where nobody is there to hear it."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [
-                    tasks.create_task(door.sender.run(), name="send"),
-                    tasks.create_task(door.watch(), name="watch"),
+                    tasks.create_task(session.sender.run(), name="send"),
+                    tasks.create_task(session.watch(), name="watch"),
                 ]
-                await route.serve(connection, door)
-                await door.sender.flush()
+                await route.serve(connection, session)
+                await session.sender.flush()
                 for task in beside:
                     task.cancel()
         except Exception as problem:
-            cause = first(problem)
+            cause = unwrap(problem)
             if isinstance(cause, Hangup):
                 return cause
             if isinstance(cause, ConnectionClosed):

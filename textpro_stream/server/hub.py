@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Literal
 
+from textpro_stream.commands import Announce, Command, Interrupt
 from textpro_stream.errors import TextproError
 from textpro_stream.events import (
     Event,
@@ -23,6 +24,7 @@ from textpro_stream.events import (
     SpeechStarted,
     TurnEnded,
 )
+from textpro_stream.ports import Talk
 
 log = logging.getLogger(__name__)
 
@@ -30,27 +32,6 @@ State = Literal["idle", "listening", "thinking", "speaking"]
 BUSIEST: tuple[State, ...] = ("speaking", "thinking", "listening", "idle")
 
 Watcher = Callable[[str, Event], None]
-
-
-class Talk(Protocol):
-    """What the hub needs of a conversation, and what beside it counts them."""
-
-    @property
-    def rows(self) -> int:
-        """Rows of the LLM's cache that it takes up now."""
-        ...
-
-    async def announce(self, text: str) -> int:
-        """Say this aloud."""
-        ...
-
-    async def stop(self, reason: str = "cancelled") -> None:
-        """Stop the reply that is being given."""
-        ...
-
-    async def rest(self) -> None:
-        """Nobody speaks: give the memory of the LLM's cache back until it is needed again."""
-        ...
 
 
 class Hub:
@@ -139,11 +120,11 @@ class Hub:
 
     async def say(self, text: str) -> None:
         """Say something in every session."""
-        await self._all([talk.announce(text) for talk in self._talks.values()])
+        await self._all(lambda talk: Announce(talk.next_turn(), text))
 
     async def stop(self) -> None:
         """Stop the replies of all sessions."""
-        await self._all([talk.stop() for talk in self._talks.values()])
+        await self._all(lambda talk: Interrupt())
 
     def listen(self, on: bool) -> None:
         """Hear what clients send, or silence in its place."""
@@ -157,10 +138,11 @@ class Hub:
         """
         self.gain = min(1.0, max(0.0, gain))
 
-    async def _all(self, orders: Sequence[Awaitable[object]]) -> None:
-        for outcome in await asyncio.gather(*orders, return_exceptions=True):
+    async def _all(self, command: Callable[[Talk], Command]) -> None:
+        told = [talk.push(command(talk)) for talk in self._talks.values()]
+        for outcome in await asyncio.gather(*told, return_exceptions=True):
             if isinstance(outcome, TextproError):  # a session that just ended
-                log.info("a session did not take an order: %s", outcome)
+                log.info("a session did not take a command: %s", outcome)
             elif isinstance(outcome, BaseException):
                 raise outcome
 

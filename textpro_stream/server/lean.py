@@ -1,27 +1,34 @@
 """`GET /v1/stream`: PCM16 in, the events of `textpro stream --json` out, reply audio as frames.
 
-Messages are tabled in the README. Three tasks: one reads the socket and never waits for a live
-conversation, one hands what was read to the conversation in its order, one tells the client what
-the conversation says.
+Messages are tabled in docs/lean-route.md. Two tasks: one reads the socket and never waits for a
+live conversation, one tells the client what the conversation says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 import textpro_stream
-from textpro_stream.audio.pcm import PcmDecoder
+from textpro_stream.audio.pcm import PcmDecoder, encode_pcm16
+from textpro_stream.commands import (
+    Command,
+    Configure,
+    Finish,
+    Interrupt,
+    Played,
+    Press,
+    Release,
+    Say,
+)
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, seconds
-from textpro_stream.errors import TextproError
+from textpro_stream.errors import Overloaded, TextproError
 from textpro_stream.events import Event, ReplyAudio, ReplyEnded
+from textpro_stream.ports import Talk
 from textpro_stream.server.fields import (
     Mistake,
     booleans_of,
@@ -31,16 +38,12 @@ from textpro_stream.server.fields import (
     text_of,
 )
 from textpro_stream.server.limits import DONE, POLICY, Hangup
+from textpro_stream.server.session import Route, SessionContext
 from textpro_stream.wire import to_json
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
-    from textpro_stream.pipeline import Conversation
-    from textpro_stream.server.door import Door
-
-AHEAD_S = 1.0  # of a file that waits to be heard: then it is not read on
-BEHIND_S = 30.0  # of live audio that waits to be heard: then we are too slow for this client
 MAX_TEXT = 4000  # characters of a typed turn
 MAX_NAME = 64  # characters of a mark
 MAX_SOURCE = 200
@@ -48,7 +51,6 @@ CHANGES = ("voice", "replies", "barge_in", "push_to_talk")  # that `set` and `st
 
 Message = str | bytes
 Changes = dict[str, bool]
-Order = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,59 +67,54 @@ def error(code: str, message: str) -> str:
     return json.dumps({"type": "error", "code": code, "message": message}, ensure_ascii=False)
 
 
-async def serve_lean(socket: ServerConnection, door: Door) -> None:
+async def serve_lean(socket: ServerConnection, context: SessionContext) -> None:
     """Hold one conversation with one client."""
-    door.sender.send(json.dumps(_greeting(door), ensure_ascii=False))
-    messages = door.messages()
+    context.sender.send(json.dumps(_greeting(context), ensure_ascii=False))
+    messages = context.messages()
     first = await anext(messages, None)
     if first is None:
         return
-    start, changes, first = _start(first, door)
+    start, changes, first = _start(first, context)
     if not start.live:
         # A file is read as fast as it is heard; between two reads may lie a whole reply, and with
         # it the answer to a ping.
         socket.ping_timeout = None
-    async with door.open_conversation(live=start.live) as talk:
-        with door.joined(talk):
-            session = _Session(door, talk, start)
-            await session.configure(changes)
+    async with context.open_conversation(live=start.live) as talk:
+        with context.joined(talk):
+            session = _Session(context, talk, start)
+            await talk.push(session.configure(changes))
             await session.run(first, messages)
 
 
 class _Session:
     """One conversation over one socket."""
 
-    def __init__(self, door: Door, talk: Conversation, start: Start) -> None:
-        self._door, self._talk, self._start = door, talk, start
-        self._turn = door.engine.settings.turn
+    def __init__(self, context: SessionContext, talk: Talk, start: Start) -> None:
+        self._context, self._talk, self._start = context, talk, start
+        self._turn = context.engine.settings.turn
         self._decoder = PcmDecoder()
-        self._queue: deque[AudioChunk | Order] = deque()
-        self._queued = 0  # samples
-        self._changed = asyncio.Condition()
-        self._speaking = 0  # the turn whose reply audio was sent last
         self._ended = False
 
     async def run(self, first: Message | None, messages: AsyncIterator[Message]) -> None:
         """Until the conversation is over or the client has gone."""
         async with asyncio.TaskGroup() as tasks:
-            beside = [
-                tasks.create_task(self._read(first, messages), name="read"),
-                tasks.create_task(self._feed(), name="feed"),
-            ]
+            reading = tasks.create_task(self._read(first, messages), name="read")
             await self._tell()
-            for task in beside:
-                task.cancel()
+            reading.cancel()
 
-    async def configure(self, changes: Changes) -> None:
-        """Apply what `start` or `set` chose."""
-        choices: dict[str, Any] = {k: v for k, v in changes.items() if k in ("voice", "replies")}
-        if "barge_in" in changes:
-            choices["turn"] = self._turn = replace(self._turn, barge_in=changes["barge_in"])
-        if "push_to_talk" in changes:
-            held = changes["push_to_talk"]
-            choices["turn"] = self._turn = replace(self._turn, push_to_talk=held)
-        if choices:
-            await self._talk.configure(**choices)
+    def configure(self, changes: Changes) -> Configure:
+        """What `start` or `set` chose, in the conversation's terms."""
+        rules = changes.keys() & {"barge_in", "push_to_talk"}
+        self._turn = replace(
+            self._turn,
+            barge_in=changes.get("barge_in", self._turn.barge_in),
+            push_to_talk=changes.get("push_to_talk", self._turn.push_to_talk),
+        )
+        return Configure(
+            turn=self._turn if rules else None,
+            voice=changes.get("voice"),
+            replies=changes.get("replies"),
+        )
 
     # From the client
 
@@ -133,126 +130,104 @@ class _Session:
             if isinstance(message, bytes):
                 await self._hear(message)
             else:
-                await self._obey(parse(message))
+                self._obey(parse(message))
         except Mistake as mistake:
-            complain(self._door, mistake.code, str(mistake))
-            self._door.errors.mistake()
+            complain(self._context, mistake.code, str(mistake))
+            self._context.errors.mistake()
         else:
-            self._door.errors.fine()
+            self._context.errors.fine()
 
     async def _hear(self, data: bytes) -> None:
         if self._ended:
             raise Mistake("ended", "no audio is heard after end; open another connection")
         for chunk in self._decoder.push(data):
             if self._start.live:
-                self._door.admit_audio(seconds(len(chunk.samples)))
-                if self._queued > BEHIND_S * SAMPLE_RATE:
-                    raise Hangup("overloaded", "audio comes faster than it can be heard", POLICY)
+                self._context.admit_audio(seconds(len(chunk.samples)))
+                self._push(self._context.filter_input(chunk))
             else:
-                async with self._changed:
-                    await self._changed.wait_for(lambda: self._queued < AHEAD_S * SAMPLE_RATE)
-            await self._put(self._door.heard(chunk))
+                with self._complaining():
+                    await self._talk.push(self._context.filter_input(chunk))
 
-    async def _obey(self, order: dict[str, Any]) -> None:
-        talk = self._talk
+    def _push(self, item: AudioChunk | Command) -> None:
+        with self._complaining():
+            self._talk.push_nowait(item)
+
+    @contextmanager
+    def _complaining(self) -> Iterator[None]:
+        """Tell the client what the conversation refuses: it has ended, or is too slow for it."""
+        try:
+            yield
+        except Overloaded as problem:
+            raise Hangup("overloaded", str(problem), POLICY) from problem
+        except TextproError as problem:
+            complain(self._context, problem.code, str(problem))
+
+    def _obey(self, order: dict[str, Any]) -> None:
         match order["type"]:
             case "say":
                 text = text_of(order, "text", MAX_TEXT)
-                await self._put(lambda: talk.say(text))
+                self._push(Say(self._talk.next_turn(), text))
             case "press":
-                await self._put(talk.press)
+                self._push(Press())
             case "release":
-                await self._put(talk.release)
+                self._push(Release())
             case "stop":
-                await talk.stop()
+                self._push(Interrupt())
             case "end":
                 self._ended = True
-                await self._put(talk.finish)
+                self._push(Finish())
             case "heard":
-                turn, samples = count_of(order, "turn"), count_of(order, "samples")
-                if turn == self._speaking:
-                    talk.heard(samples)
+                self._push(Played(count_of(order, "turn"), count_of(order, "samples")))
             case "set":
-                changes = booleans_of(order, CHANGES)
-                await self._put(lambda: self.configure(changes))
+                self._push(self.configure(booleans_of(order, CHANGES)))
             case "clock":
-                t0, t1 = number_of(order, "t0"), self._door.wall_s
-                clock = {"type": "clock", "t0": t0, "t1": t1, "t2": self._door.wall_s}
-                self._door.sender.send(json.dumps(clock))
+                t0, t1 = number_of(order, "t0"), self._context.wall_s
+                clock = {"type": "clock", "t0": t0, "t1": t1, "t2": self._context.wall_s}
+                self._context.sender.send(json.dumps(clock))
             case "mark":
-                self._door.metrics.mark(text_of(order, "name", MAX_NAME))
+                self._context.metrics.mark(text_of(order, "name", MAX_NAME))
             case "start":
                 raise Mistake("invalid_value", "start comes first, once; use set afterwards")
             case unknown:
                 raise Mistake("unknown_event", f"type {str(unknown)[:40]!r} is not known here")
 
-    # To the conversation
-
-    async def _put(self, item: AudioChunk | Order) -> None:
-        async with self._changed:
-            self._queue.append(item)
-            if isinstance(item, AudioChunk):
-                self._queued += len(item.samples)
-            self._changed.notify_all()
-
-    async def _feed(self) -> None:
-        while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda: bool(self._queue))
-                item = self._queue.popleft()
-                if isinstance(item, AudioChunk):
-                    self._queued -= len(item.samples)
-                self._changed.notify_all()
-            try:
-                if isinstance(item, AudioChunk):
-                    await self._talk.push(item)
-                else:
-                    await item()
-            except TextproError as problem:  # the conversation has ended or refuses: it says why
-                complain(self._door, problem.code, str(problem))
-
     # To the client
 
     async def _tell(self) -> None:
-        door = self._door
+        context = self._context
         async for event in self._talk:
-            door.publish(event)
+            context.publish(event)
             message = json.dumps(self._json(event), ensure_ascii=False, allow_nan=False)
             match event:
                 case ReplyAudio(turn=turn, chunk=chunk):
-                    self._speaking = turn
-                    door.sender.send(message, pcm16(door.spoken(chunk).samples), reply=turn)
+                    context.sender.send(
+                        message, encode_pcm16(context.filter_output(chunk).samples), reply=turn
+                    )
                 case ReplyEnded(turn=turn, reason=reason):
                     if reason in ("barge_in", "cancelled"):
-                        door.sender.drop(turn)
-                    door.sender.send(message)
+                        context.sender.drop(turn)
+                    context.sender.send(message)
                 case _:
-                    door.sender.send(message)
-            await door.sender.room()
+                    context.sender.send(message)
+            await context.sender.room()
 
     def _json(self, event: Event) -> dict[str, object]:
-        start, wall_s = self._start, self._door.wall_s
+        start, wall_s = self._start, self._context.wall_s
         return to_json(event, source=start.source, wall_s=wall_s, vectors=start.vectors)
 
 
-def pcm16(samples: NDArray[np.float32]) -> bytes:
-    """Full-scale floats as PCM16 little-endian."""
-    scaled: NDArray[np.float32] = np.clip(np.rint(samples * 32767.0), -32768, 32767)
-    return scaled.astype("<i2").tobytes()
-
-
-def complain(door: Door, code: str, message: str) -> None:
+def complain(context: SessionContext, code: str, message: str) -> None:
     """Tell the client of an error; the connection lives."""
-    door.metrics.errors.labels(code).inc()
-    door.sender.send(error(code, message))
+    context.metrics.errors.labels(code).inc()
+    context.sender.send(error(code, message))
 
 
-def _greeting(door: Door) -> dict[str, object]:
-    engine, options = door.engine, door.options
+def _greeting(context: SessionContext) -> dict[str, object]:
+    engine, options = context.engine, context.options
     settings, voice = engine.settings, engine.voice
     return {
         "type": "session.started",
-        "session": door.session_id,
+        "session": context.session_id,
         "input_rate_hz": SAMPLE_RATE,
         "reply_rate_hz": voice.rate_hz if voice is not None else None,
         "version": textpro_stream.__version__,
@@ -272,7 +247,7 @@ def _greeting(door: Door) -> dict[str, object]:
     }
 
 
-def _start(first: Message, door: Door) -> tuple[Start, Changes, Message | None]:
+def _start(first: Message, context: SessionContext) -> tuple[Start, Changes, Message | None]:
     """What the first message chose, and the message itself if it was not `start`."""
     if isinstance(first, bytes):
         return Start(), {}, first
@@ -284,6 +259,9 @@ def _start(first: Message, door: Door) -> tuple[Start, Changes, Message | None]:
         source = text_of(order, "source", MAX_SOURCE) if "source" in order else ""
         return Start(source=source, **chosen), booleans_of(order, CHANGES), None
     except Mistake as mistake:
-        complain(door, mistake.code, str(mistake))
-        door.errors.mistake()
+        complain(context, mistake.code, str(mistake))
+        context.errors.mistake()
         return Start(), {}, None
+
+
+ROUTE = Route("stream", "/v1/stream", "textpro", serve_lean, error)

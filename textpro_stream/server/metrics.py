@@ -26,7 +26,7 @@ from textpro_stream.events import (
 
 if TYPE_CHECKING:
     from textpro_stream.pipeline import Engine
-    from textpro_stream.server.hub import Talk
+    from textpro_stream.ports import Talk
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LATENCIES = (  # of TurnLatency; docs/latency.md defines them
@@ -160,7 +160,7 @@ class Metrics:
         """Everything in Prometheus' text format."""
         self.ready.set(ready)
         self.tasks.set(len(asyncio.all_tasks()))
-        self.cache_rows.set(sum(talk.rows for talk in self.talks))
+        self.cache_rows.set(sum(talk.tokens_cached for talk in self.talks))
         load = engine.load_figures()
         self.steps.set(load.waiting)
         self.worst_wait.set(load.worst_wait_s)

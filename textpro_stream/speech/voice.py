@@ -11,8 +11,7 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-import numpy as np
-
+from textpro_stream.audio.pcm import decode_pcm16
 from textpro_stream.config import SpeechOptions
 from textpro_stream.contracts import SpokenChunk
 from textpro_stream.errors import ConfigError, StageError
@@ -173,8 +172,7 @@ def _pace(rate_wpm: float) -> int:
 def _spoken(kind: bytes, payload: bytes, aligner: Aligner) -> list[SpokenChunk]:
     match kind:
         case worker.AUDIO:
-            pcm = np.frombuffer(payload, "<i2")
-            aligner.audio(pcm.astype(np.float32) / np.float32(32768))
+            aligner.audio(decode_pcm16(payload))
             return []
         case worker.WORD:
             return aligner.word(*worker.WORD_MARK.unpack(payload))

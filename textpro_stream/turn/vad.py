@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textpro_stream.audio.pcm import encode_pcm16
 from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import FRAME, SAMPLE_RATE
 from textpro_stream.errors import WeightsError
@@ -46,7 +47,7 @@ class WebrtcVad:
 
     def probability(self, samples: NDArray[np.float32], /) -> float:
         """Share of yes votes over the last 60 ms; `samples` has shape (320,)."""
-        pcm = (samples.clip(-1.0, 1.0) * 32767).astype("<i2").tobytes()
+        pcm = encode_pcm16(samples)
         votes = sum(detector.is_speech(pcm, SAMPLE_RATE) for detector in self._detectors)
         self._shares.append(votes / len(self._detectors))
         return sum(self._shares) / len(self._shares)

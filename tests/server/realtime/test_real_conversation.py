@@ -80,7 +80,7 @@ def stand() -> Stand:
 @pytest.fixture
 async def server(stand: Stand) -> AsyncIterator[Server]:
     with closing(stand.device):
-        opened = lambda **_: stand.open(live=True)  # noqa: E731, a name for a door
+        opened = lambda **_: stand.open(live=True)  # noqa: E731, a name for a context
         async with Server(Talks().engine(), OPTIONS, open_conversation=opened) as server:
             yield server
 

@@ -17,9 +17,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.errors import TextproError
+from textpro_stream.errors import TextproError, unwrap
 from textpro_stream.events import Event, Failed, ReplyEnded, TurnEnded, TurnLatency
-from textpro_stream.pipeline.failure import first
 from textpro_stream.ports import Clock
 from textpro_stream.server.mqtt.backlog import Backlog, Message
 from textpro_stream.server.mqtt.broker import PASSWORD, Broker
@@ -89,7 +88,7 @@ class Bridge:
                 try:
                     await self._visit()
                 except Exception as error:  # whatever it is, voices must not hear of it
-                    self._explain(first(error))
+                    self._explain(unwrap(error))
                 if self._clock.now() - began > STEADY_S:
                     wait = RETRY_FIRST_S
                 await self._clock.sleep_until(

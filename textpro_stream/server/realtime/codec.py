@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from textpro_stream.audio.pcm import decode_pcm16, encode_pcm16
 from textpro_stream.audio.resample import Resampler
 from textpro_stream.contracts import SAMPLE_RATE
 
@@ -102,18 +103,16 @@ def milliseconds(position: int) -> int:
 
 
 def _decode(kind: str, data: bytes) -> Samples:
-    if kind == "audio/pcm":
-        pcm = np.frombuffer(data, "<i2")
-    else:
-        pcm = _LINEAR[kind][np.frombuffer(data, np.uint8)]
-    return pcm.astype(np.float32) / np.float32(32768)
+    if kind != "audio/pcm":
+        data = _LINEAR[kind][np.frombuffer(data, np.uint8)].astype("<i2").tobytes()
+    return decode_pcm16(data)
 
 
 def _encode(kind: str, samples: Samples) -> bytes:
-    pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
+    pcm = encode_pcm16(samples)
     if kind == "audio/pcm":
-        return pcm.tobytes()
-    return _CODES[kind][pcm.astype(np.int32) + 32768].tobytes()
+        return pcm
+    return _CODES[kind][np.frombuffer(pcm, "<i2").astype(np.int32) + 32768].tobytes()
 
 
 def _mu_law() -> NDArray[np.int16]:

@@ -1,4 +1,4 @@
-"""The protocol without any I/O: messages and conversation events in, server events, orders out."""
+"""The protocol without any I/O: messages and events in; server events and commands out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
 
-from textpro_stream.contracts import SAMPLE_RATE, Message, ReplyOptions
+from textpro_stream.commands import (
+    Add,
+    Clear,
+    Command,
+    Press,
+    Release,
+    Remove,
+    Respond,
+    Truncate,
+)
+from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Message, ReplyOptions
 from textpro_stream.events import (
     Event,
     Failed,
@@ -27,20 +37,9 @@ from textpro_stream.events import (
 )
 from textpro_stream.server.realtime import outgoing
 from textpro_stream.server.realtime import session as sessions
-from textpro_stream.server.realtime.codec import Decoder, Samples, duration_ms
+from textpro_stream.server.realtime.codec import Decoder, duration_ms
 from textpro_stream.server.realtime.incoming import Fields, Json, Refused, event_id_of, parse
 from textpro_stream.server.realtime.items import MAX_ITEMS, Item, message_of, read_item
-from textpro_stream.server.realtime.orders import (
-    Add,
-    Clear,
-    Hear,
-    Order,
-    Press,
-    Release,
-    Remove,
-    Respond,
-    Truncate,
-)
 from textpro_stream.server.realtime.replies import Replies
 from textpro_stream.server.realtime.rules import Offer
 from textpro_stream.server.realtime.state import Output, State
@@ -70,6 +69,7 @@ class Core:
     Args:
         offer: what the server has.
         session_id: unique.
+        next_turn: the conversation's number of a turn that a command will bring.
         transcription: no replies, ever.
         expires_at: Unix time at which the session ends.
         extended: our own events too, without being asked by `session.update`.
@@ -79,6 +79,7 @@ class Core:
         self,
         offer: Offer,
         session_id: str,
+        next_turn: Callable[[], int],
         *,
         transcription: bool = False,
         expires_at: int = 0,
@@ -88,7 +89,7 @@ class Core:
             offer, session_id, transcription=transcription, expires_at=expires_at
         )
         session["textpro"]["events"] = extended
-        self._state = state = State(offer, session)
+        self._state = state = State(offer, session, next_turn)
         self._replies = Replies(state, session_id.replace("sess", "conv", 1))
         self._turns = Turns(state, self._replies)
         self._decoder = Decoder(state.input_kind)
@@ -176,8 +177,8 @@ class Core:
     def _append(self, data: bytes) -> None:
         if self._state.detection is None and not self._pressed:
             self._pressed = True
-            self._state.order(Press())
-        self._hear(self._decoder.push(data))
+            self._press()
+        self._state.hear(self._decoder.push(data))
         self._state.position += duration_ms(self._state.input_kind, len(data)) * SAMPLE_RATE / 1000
         self._turns.check_idle()
 
@@ -187,18 +188,20 @@ class Core:
                 "input_audio_buffer_commit_empty",
                 f"append at least {MIN_COMMIT_MS} ms of audio before a commit",
             )
-        self._hear(self._decoder.flush())
-        self._state.order(
-            Press()
-        )  # harmless where the turn is open; else the commit would be of nothing
-        self._state.order(Release())
+        self._state.hear(self._decoder.flush())
+        self._press()  # harmless where the turn is open; else the commit would be of nothing
+        self._state.tell(Release())
         self._commits_due += 1
         self._pressed = False
         self._state.boundary = self._state.position
 
+    def _press(self) -> None:
+        """Open a turn; it interrupts where speech does."""
+        self._state.tell(Press(interrupts=sessions.speech_interrupts(self._state.session)))
+
     def _clear(self, fields: Fields) -> None:
-        self._hear(self._decoder.flush())
-        self._state.order(Clear())
+        self._state.hear(self._decoder.flush())
+        self._state.tell(Clear())
         self._pressed = False
         self._state.boundary = self._state.position
         self._turns.clear()
@@ -216,7 +219,7 @@ class Core:
             fields.mapping("item"), f"item_{self._state.new_item_number():06d}", self._state.items
         )
         previous = self._state.items.add(item, after)
-        self._state.order(Add(message, self._state.items.memory_before(item)))
+        self._state.tell(Add(message, self._state.items.memory_before(item)))
         self._state.send(outgoing.item_added(deepcopy(item.value), previous))
         self._state.send(outgoing.item_done(deepcopy(item.value), previous))
 
@@ -229,7 +232,7 @@ class Core:
         self._state.items.remove(item)
         if item.memory is not None:
             self._changed.append(item.memory)
-            self._state.order(Remove(item.memory))
+            self._state.tell(Remove(item.memory))
         self._state.send({"type": "conversation.item.deleted", "item_id": item.id})
 
     def _item_truncate(self, fields: Fields) -> None:
@@ -245,7 +248,7 @@ class Core:
         item.value["content"][0]["transcript"] = heard
         if item.memory is not None:
             self._changed.append(item.memory)
-            self._state.order(Truncate(item.memory, len(heard)))
+            self._state.tell(Truncate(item.memory, len(heard)))
         self._state.send(
             {
                 "type": "conversation.item.truncated",
@@ -307,7 +310,7 @@ class Core:
             for event in self._behind:
                 if event.get("type") == "response.create":  # still waits for a commit
                     self._behind.remove(event)
-                    self._replies.stillborn()
+                    self._replies.cancelled_early()
                     return
         self._replies.cancel(wanted)
 
@@ -385,20 +388,11 @@ class Core:
         refused = Refused(event.code, event.message)
         self._state.send(outgoing.error(refused, None, "server_error"))
 
-    def wanted(self, response_id: str) -> bool:
-        """A reply that was ordered is still to be made."""
-        return self._replies.wanted(response_id)
-
-    def bound(self, response_id: str, turn: int) -> Output:
-        """A reply that was ordered goes by this turn."""
-        self._replies.bound(response_id, turn)
-        return self._state.take()
-
-    def failed(self, order: Order, message: str) -> Output:
-        """The conversation could not carry out an order."""
-        match order:
-            case Respond(response_id=response_id):
-                self._replies.not_made(response_id, message)
+    def failed(self, item: AudioChunk | Command, message: str) -> Output:
+        """The conversation does not take what it was told."""
+        match item:
+            case Respond(turn=turn):
+                self._replies.not_made(turn, message)
             case Remove() | Truncate():
                 # The model remembered nothing of it, as of a reply that nobody heard.
                 log.info("nothing to change in memory: %s", message)
@@ -417,10 +411,6 @@ class Core:
                 self._handle(waiting)
             except Refused as refused:
                 self._refuse(refused, waiting.get("event_id"))
-
-    def _hear(self, samples: Samples) -> None:
-        if len(samples):
-            self._state.order(Hear(samples))
 
 
 def to_text(event: Json) -> str:

@@ -6,13 +6,12 @@ An item that the model remembers too names its message; a spoken turn n is `item
 
 from __future__ import annotations
 
-import bisect
 import re
 from dataclasses import dataclass, field
 
-from textpro_stream.contracts import Message, Role, SpokenChunk, ToolCall
-from textpro_stream.pipeline.playback import to_word
+from textpro_stream.contracts import Message, Role, ToolCall
 from textpro_stream.server.realtime.incoming import Fields, Json, Refused
+from textpro_stream.speech.playout import SpokenText, to_word
 
 MAX_ITEMS = 2000  # of a session, all together
 MAX_ID = 64  # characters
@@ -25,35 +24,21 @@ TEXTS = {  # role -> (content types a client may send, and where their text lies
 }
 
 
-class Spoken:
-    """Which words of a reply lie where in its audio."""
+class SentReply(SpokenText):
+    """The text of a reply, and where in the audio that was sent it lies."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.text = ""
-        self._ends = [0]  # samples at the voice's rate
-        self._text_ends = [0]  # characters
-        self._rate_hz = 1
-
-    def add(self, chunk: SpokenChunk) -> None:
-        """This was sent."""
-        self._rate_hz = chunk.rate_hz
-        self._ends.append(chunk.start + len(chunk.samples))
-        self._text_ends.append(chunk.text_end)
 
     @property
     def sent_ms(self) -> int:
         """Milliseconds of audio, rounded up: clients count in whole ones too."""
-        return -(-self._ends[-1] * 1000 // self._rate_hz)
+        return -(-self.samples * 1000 // self.rate_hz)
 
     def heard_by(self, end_ms: int) -> str:
         """The text up to a position in the audio, in whole words."""
-        heard = end_ms * self._rate_hz / 1000
-        i = bisect.bisect_right(self._ends, heard)
-        if i == len(self._ends):
-            return self.text[: self._text_ends[-1]]
-        share = (heard - self._ends[i - 1]) / (self._ends[i] - self._ends[i - 1])
-        before = self._text_ends[i - 1]
-        return to_word(self.text, before + int(share * (self._text_ends[i] - before)))
+        return to_word(self.text, self.characters_at(end_ms * self.rate_hz / 1000))
 
 
 @dataclass(slots=True)
@@ -62,7 +47,7 @@ class Item:
 
     value: Json  # as it is on the wire
     memory: str | None = None  # id of the message that the model remembers; None: it does not
-    spoken: Spoken | None = field(default=None, repr=False)  # of a reply with sound
+    spoken: SentReply | None = field(default=None, repr=False)  # of a reply with sound
 
     @property
     def id(self) -> str:

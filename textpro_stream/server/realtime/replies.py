@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from textpro_stream.commands import Interrupt, Respond
 from textpro_stream.contracts import ReplyOptions
 from textpro_stream.events import (
     Failed,
@@ -20,7 +21,6 @@ from textpro_stream.events import (
     ToolCalled,
 )
 from textpro_stream.server.realtime.incoming import Json, Refused
-from textpro_stream.server.realtime.orders import Drop, Respond, Stop
 from textpro_stream.server.realtime.outgoing import server_error
 from textpro_stream.server.realtime.response import Response
 from textpro_stream.server.realtime.session import tools_of
@@ -43,7 +43,6 @@ class Replies:
         self.active: Response | None = None  # of the conversation's own
         self.failures: dict[int, Failed] = {}  # by turn
         self._by_turn: dict[int, Response] = {}  # until the conversation is through with them
-        self._unbound: deque[Response] = deque()  # asked for; their turns are not known yet
         self._due: deque[tuple[int, int]] = deque()  # turns answered next, and their tokens
         self._playing: int | None = None  # the turn whose reply is being heard
         self._n = 0
@@ -65,13 +64,13 @@ class Replies:
         self, settings: Json, metadata: dict[str, str], options: ReplyOptions, *, own: bool = True
     ) -> None:
         """Have a reply made."""
-        response = self._new(settings, metadata, own=own)
-        self._unbound.append(response)
+        response, turn = self._new(settings, metadata, own=own), self._state.next_turn()
+        self._bind(response, turn)
         self._state.send(response.created())
-        self._state.order(Respond(response.id, options))
+        self._state.tell(Respond(turn, options))
 
-    def stillborn(self) -> None:
-        """A response that was cancelled before it could be ordered."""
+    def cancelled_early(self) -> None:
+        """A response that was cancelled before it could be asked for."""
         response = self._new(self._state.session, {}, own=True)
         self._state.send(response.created())
         self._end(response, "cancelled", "client_cancelled")
@@ -82,46 +81,23 @@ class Replies:
         Raises:
             Refused: no such response is being made.
         """
-        live = [r for r in (*self._by_turn.values(), *self._unbound) if r.live]
+        live = [r for r in self._by_turn.values() if r.live]
         response = self.active
         if response_id is not None:
             response = next((r for r in live if r.id == response_id), None)
         if response is None:
             raise Refused("response_cancel_not_active", "no such response is being made")
         self._end(response, "cancelled", "client_cancelled")
-        turn = next((t for t, bound in self._by_turn.items() if bound is response), None)
-        if turn is not None:  # else it is stopped once it is known by which turn it goes
-            self._state.order(Stop(turn))
-        self._state.order(Drop(response.id))
+        self._state.tell(Interrupt(turn=response.turn))
+        self._state.drop(response.id)
         self._open_due()
 
-    # What becomes of an order
-
-    def wanted(self, response_id: str) -> bool:
-        """A reply that was ordered is still to be made; if not, it is forgotten."""
-        response = self._unbound_of(response_id)
-        if response is not None and not response.live:
-            self._unbound.remove(response)
-            return False
-        return response is not None
-
-    def bound(self, response_id: str, turn: int) -> None:
-        """A reply that was ordered goes by this turn."""
-        response = self._unbound_of(response_id)
-        if response is not None:
-            self._unbound.remove(response)
-            self._bind(response, turn)
-            if not response.live:
-                self._state.order(Stop(turn))
-
-    def not_made(self, response_id: str, message: str) -> None:
-        """A reply that was ordered cannot be made."""
-        response = self._unbound_of(response_id)
-        if response is not None:
-            self._unbound.remove(response)
-            if response.live:
-                self._end(response, "failed", error=server_error("llm", message))
-                self._open_due()
+    def not_made(self, turn: int, message: str) -> None:
+        """The conversation does not make a reply that was asked for."""
+        response = self._by_turn.pop(turn, None)
+        if response is not None and response.live:
+            self._end(response, "failed", error=server_error("llm", message))
+            self._open_due()
 
     # What the conversation says
 
@@ -137,7 +113,7 @@ class Replies:
         first, response.begun = not response.begun, True
         if not response.live:
             if first:  # it was cancelled before there was anything to stop
-                self._state.order(Stop(event.turn))
+                self._state.tell(Interrupt(turn=event.turn))
             return
         match event:
             case ReplyText(text=text):
@@ -176,7 +152,7 @@ class Replies:
                     barged = event.reason == "barge_in"
                     why = "turn_detected" if barged else "client_cancelled"
                     self._end(response, "cancelled", why)
-                    self._state.order(Drop(response.id))
+                    self._state.drop(response.id)
                 case "failed":
                     failure = self.failures.get(event.turn)
                     message = failure.message if failure else "the language model failed"
@@ -201,7 +177,7 @@ class Replies:
 
     def fail_all(self, message: str) -> None:
         """The conversation has ended."""
-        for response in (*self._by_turn.values(), *self._unbound):
+        for response in self._by_turn.values():
             if response.live:
                 self._end(response, "failed", error=server_error("stage", message))
 
@@ -217,11 +193,8 @@ class Replies:
             self._open_due()
         if turn in self._by_turn:
             return self._by_turn[turn]
-        if self._unbound:
-            response = self._unbound.popleft()
-        else:
-            response = self._new(self._state.session, {}, own=self.active is None)
-            self._state.send(response.created())
+        response = self._new(self._state.session, {}, own=self.active is None)
+        self._state.send(response.created())
         self._bind(response, turn)
         return response
 
@@ -232,9 +205,6 @@ class Replies:
             response.usage.heard_tokens = n_tokens
             self._bind(response, turn)
             self._state.send(response.created())
-
-    def _unbound_of(self, response_id: str) -> Response | None:
-        return next((r for r in self._unbound if r.id == response_id), None)
 
     def _bind(self, response: Response, turn: int) -> None:
         response.turn = turn

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from textpro_stream.contracts import SpokenChunk, ToolCall
 from textpro_stream.server.realtime.codec import Encoder
 from textpro_stream.server.realtime.incoming import Json
-from textpro_stream.server.realtime.items import Item, Items, Spoken
+from textpro_stream.server.realtime.items import Item, Items, SentReply
 from textpro_stream.server.realtime.outgoing import item_added, item_done, with_ours
 
 REASONS = {"cancelled", "incomplete"}  # statuses that have a reason
@@ -199,7 +199,7 @@ class Response:
             "content": [],
         }
         memory = f"a{self.turn}" if not self._output else None
-        self._message = item = Item(value, memory=memory, spoken=Spoken())
+        self._message = item = Item(value, memory=memory, spoken=SentReply())
         events = self._added(item)
         part = {"type": "audio", "transcript": ""} if self.speaks else {"type": "text", "text": ""}
         return [*events, self._of_part("response.content_part.added", part=part)]

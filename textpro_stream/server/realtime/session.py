@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from textpro_stream.commands import Configure
 from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.contracts import Tool
 from textpro_stream.server.realtime.incoming import Json
@@ -120,23 +121,26 @@ def turn_detection(session: Json) -> Json | None:
     return value
 
 
-def conversation_settings(session: Json, offer: Offer) -> Json:
-    """The session as arguments of `Conversation.configure`."""
+def configuration(session: Json, offer: Offer) -> Configure:
+    """The session in the conversation's terms."""
     detection = turn_detection(session)
     talks = session["type"] == "realtime"
-    settings: Json = {
-        "turn": turn_options(detection, offer.turn),
-        "replies": bool(detection and talks and detection["create_response"]),
-        "interruptible": bool(detection and talks and detection["interrupt_response"]),
-        "voice": talks and session["output_modalities"] == ["audio"],
-    }
-    if talks:
-        settings |= {
-            "llm": llm_options(session, offer.llm),
-            "tools": tools_of(session),
-            "speed": float(session["audio"]["output"]["speed"]),
-        }
-    return settings
+    turn = turn_options(detection, offer.turn)
+    return Configure(
+        turn=replace(turn, barge_in=speech_interrupts(session)),
+        replies=bool(detection and talks and detection["create_response"]),
+        voice=talks and session["output_modalities"] == ["audio"],
+        llm=llm_options(session, offer.llm) if talks else None,
+        tools=tools_of(session) if talks else None,
+        speed=float(session["audio"]["output"]["speed"]) if talks else None,
+    )
+
+
+def speech_interrupts(session: Json) -> bool:
+    """Speech stops a response."""
+    detection = turn_detection(session)
+    talks = session["type"] == "realtime"
+    return bool(detection and talks and detection["interrupt_response"])
 
 
 def turn_options(detection: Json | None, base: TurnOptions) -> TurnOptions:

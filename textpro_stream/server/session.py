@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.config import ServerOptions
+from textpro_stream.commands import Rest
 from textpro_stream.contracts import AudioChunk, SpokenChunk, seconds
 from textpro_stream.errors import StageError
 from textpro_stream.events import Event
-from textpro_stream.ports import Clock
-from textpro_stream.server.hub import Hub, Talk
+from textpro_stream.ports import Clock, Talk
+from textpro_stream.server.context import ServerContext
 from textpro_stream.server.limits import DONE, POLICY, Bucket, Errors, Hangup
-from textpro_stream.server.metrics import Metrics
 from textpro_stream.server.sender import Sender
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
-    from textpro_stream.pipeline import Engine
 
 EVENT_BURST_S = 4.0  # of events at any speed
 # A frame of less than 5 ms costs us more than its audio is worth: it counts as an event.
 SMALL_FRAME = 160  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class House:
-    """What all sessions of a server share."""
-
-    engine: Engine
-    options: ServerOptions
-    open_conversation: Callable[..., Any]  # as Engine.open
-    hub: Hub
-    metrics: Metrics
-    draining: asyncio.Event  # the server has been told to stop
-
-
-class Door:
+class SessionContext:
     """One session's way in. The server makes it, the route uses it.
 
     A route reads with `messages`, writes with `sender` and never touches the socket otherwise.
@@ -52,7 +38,7 @@ class Door:
 
     Args:
         socket: the client.
-        house: what sessions share.
+        context: what sessions share.
         route: its name, for metrics.
         clock: for tests.
 
@@ -63,14 +49,19 @@ class Door:
     """
 
     def __init__(
-        self, socket: ServerConnection, house: House, route: str, *, clock: Clock | None = None
+        self,
+        socket: ServerConnection,
+        context: ServerContext,
+        route: str,
+        *,
+        clock: Clock | None = None,
     ) -> None:
-        options = house.options
+        options = context.options
         self.session_id = f"sess_{secrets.token_hex(12)}"
         self.route = route
-        self.engine, self.options = house.engine, options
-        self.hub, self.metrics, self.draining = house.hub, house.metrics, house.draining
-        self.open_conversation = house.open_conversation
+        self.engine, self.options = context.engine, options
+        self.hub, self.metrics, self.draining = context.hub, context.metrics, context.draining
+        self.open_conversation = context.open_conversation
         self.clock: Clock = clock or MonotonicClock()
         self.sender = Sender(socket, max_bytes=options.outgoing_bytes, max_s=options.outgoing_s)
         self.errors = Errors(options.errors_in_a_row)
@@ -121,12 +112,12 @@ class Door:
                 POLICY,
             )
 
-    def heard(self, chunk: AudioChunk) -> AudioChunk:
+    def filter_input(self, chunk: AudioChunk) -> AudioChunk:
         """The audio as the conversation may hear it: silence while listening is off."""
         self.metrics.audio_in.labels(self.route).inc(seconds(len(chunk.samples)))
         return chunk if self.hub.listening else replace(chunk, samples=chunk.samples * 0)
 
-    def spoken(self, chunk: SpokenChunk) -> SpokenChunk:
+    def filter_output(self, chunk: SpokenChunk) -> SpokenChunk:
         """Reply audio at the present volume."""
         gain = self.hub.gain
         return chunk if gain == 1.0 else replace(chunk, samples=chunk.samples * gain)
@@ -159,7 +150,7 @@ class Door:
                     continue
                 if rested != self._quiet_from and not self.hub.replying(self.session_id):
                     rested = self._quiet_from
-                    await talk.rest()
+                    await talk.push(Rest())
                 await asyncio.sleep(self.options.rest_s)
 
     def hang_up(self, hangup: Hangup) -> None:
@@ -185,3 +176,14 @@ class Door:
             done, _ = await asyncio.wait([self._hangup], timeout=left)
             if done:
                 raise self._hangup.result()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A WebSocket address."""
+
+    name: str
+    path: str
+    protocol: str  # the subprotocol that browsers offer
+    serve: Callable[[ServerConnection, SessionContext], Awaitable[None]]
+    error: Callable[[str, str], str]  # code, message -> the form of an error there

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from websockets.datastructures import Headers
     from websockets.http11 import Request, Response
 
-    from textpro_stream.server.door import House
+    from textpro_stream.server.context import ServerContext
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +26,11 @@ GUESSES, GUESSES_PER_S = 10, 1 / 6  # wrong keys of one address; then it waits
 MAX_ADDRESSES = 1000  # whose guesses are remembered
 
 
-class Reception:
+class Admission:
     """Decides by the request alone; no model knows of those who are refused.
 
     Args:
-        house: what sessions share.
+        context: what sessions share.
         gate: whom to let in.
         answers: makes HTTP responses.
         slots: sessions that there is room for.
@@ -40,14 +40,14 @@ class Reception:
 
     def __init__(
         self,
-        house: House,
+        context: ServerContext,
         gate: Gate,
         answers: Answers,
         slots: Slots,
         sockets: Collection[str],
         clock: Clock,
     ) -> None:
-        self._house, self._gate, self._answers = house, gate, answers
+        self._context, self._gate, self._answers = context, gate, answers
         self._slots, self._sockets, self._clock = slots, sockets, clock
         self._guesses: dict[str, Bucket] = {}
         self.warm = True  # the models have answered once, or nobody asks that of them
@@ -83,7 +83,7 @@ class Reception:
             return self._refuse("origin", HTTPStatus.FORBIDDEN, "pages from elsewhere stay outside")
         if refusal := self._check_key(connection, request):
             return refusal
-        if self._house.draining.is_set():
+        if self._context.draining.is_set():
             return self._refuse("draining", HTTPStatus.SERVICE_UNAVAILABLE, "shutting down")
         # A browser cannot read a status: it is let in to be told, see `_welcome`.
         if not origins and not self._slots.free_for(address_of(connection)):
@@ -128,8 +128,8 @@ class Reception:
                     refusal := self._check_key(connection, request)
                 ):
                     return refusal
-                house = self._house
-                body = house.metrics.text(house.engine, ready=self.ready)
+                context = self._context
+                body = context.metrics.text(context.engine, ready=self.ready)
                 return respond(HTTPStatus.OK, body, CONTENT_TYPE, {"Cache-Control": "no-store"})
             case _:
                 known = request.headers.get("If-None-Match")
@@ -138,18 +138,18 @@ class Reception:
     @property
     def _unready(self) -> str:
         """Why a client should not come now; "" where it should."""
-        if self._house.draining.is_set():
+        if self._context.draining.is_set():
             return "shutting down"
         if not self.warm:
             return "models are warming up"
-        if not self._house.engine.healthy:
+        if not self._context.engine.healthy:
             return "a model fails, or hangs"
         return "" if self._slots.free else "no free session"
 
     def _refuse(
         self, reason: str, status: HTTPStatus, text: str, headers: dict[str, str] | None = None
     ) -> Response:
-        self._house.metrics.refused.labels(reason).inc()
+        self._context.metrics.refused.labels(reason).inc()
         log.info("refused: %s", reason)
         return plain(status, f"{text}\n", headers)
 
