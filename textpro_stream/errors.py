@@ -4,6 +4,7 @@
     ├── ConfigError             a key, flag or value that cannot be used
     ├── WeightsError            a model that is missing, damaged or of the wrong shape
     ├── AudioFormatError        audio that cannot be read
+    ├── WireError               JSON that stands for nothing we know
     ├── DeviceError             a microphone, loudspeaker or accelerator that is not there
     └── StageError              a stage failed while a conversation was running
         └── Overloaded          audio or commands come faster than they can be taken
@@ -52,6 +53,12 @@ class AudioFormatError(TextproError):
     """Audio that cannot be read."""
 
     code = "audio_format"
+
+
+class WireError(TextproError):
+    """JSON that stands for nothing we know: a message, a recording."""
+
+    code = "wire"
 
 
 class DeviceError(TextproError):

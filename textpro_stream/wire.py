@@ -1,6 +1,6 @@
-"""Events as JSON lines: a pure function from an event to one object.
+"""Events as JSON lines, and commands as JSON objects and back: pure functions.
 
-The names and fields are an interface (README, "JSON lines"); adding is fine, changing is not.
+The names and fields are an interface (docs/events.md); adding is fine, changing is not.
 Times are seconds: `at_s` of input audio, `wall_s` since the start. Numbers that JSON cannot hold
 (an infinite loudness) become null.
 """
@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-from typing import assert_never
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from types import NoneType
+from typing import Any, Literal, assert_never, get_args, get_origin, get_type_hints
 
+from textpro_stream import commands
+from textpro_stream.commands import Command
 from textpro_stream.contracts import ProsodyWindow, TokenSpan, seconds
+from textpro_stream.errors import WireError
 from textpro_stream.events import (
     Event,
     Failed,
@@ -35,6 +42,26 @@ from textpro_stream.events import (
 )
 
 Json = dict[str, object]
+
+# The name of each command on the wire.
+COMMANDS: dict[str, type[Command]] = {
+    "press": commands.Press,
+    "release": commands.Release,
+    "clear": commands.Clear,
+    "say": commands.Say,
+    "respond": commands.Respond,
+    "announce": commands.Announce,
+    "configure": commands.Configure,
+    "add": commands.Add,
+    "remove": commands.Remove,
+    "truncate": commands.Truncate,
+    "rest": commands.Rest,
+    "interrupt": commands.Interrupt,
+    "played": commands.Played,
+    "finish": commands.Finish,
+}
+_NAMES = {kind: name for name, kind in COMMANDS.items()}
+SECRET = "api_key"  # an option of this name is never written
 
 
 def to_json(event: Event, *, source: str, wall_s: float, vectors: bool = False) -> Json:
@@ -170,3 +197,89 @@ def _finite(value: object) -> object:
     if isinstance(value, list):
         return [_finite(inner) for inner in value]
     return value
+
+
+def command_to_json(command: Command) -> Json:
+    """A command as one JSON object; what is None is left out."""
+    return {"type": _NAMES[type(command)], **value_to_json(command)}
+
+
+def command_from_json(value: Mapping[str, Any]) -> Command:
+    """The command that a JSON object stands for.
+
+    Raises:
+        WireError: it stands for none; one line says which field is wrong.
+    """
+    kind = COMMANDS.get(str(value.get("type")))
+    if kind is None:
+        known = ", ".join(COMMANDS)
+        raise WireError(f"type {str(value.get('type'))[:40]!r} is no command; known are {known}")
+    rest = {key: field for key, field in value.items() if key != "type"}
+    command: Command = value_from_json(kind, rest, _NAMES[kind])
+    return command
+
+
+def value_to_json(value: Any) -> Json:
+    """The fields of a command, or of the options in it."""
+    return {
+        field.name: _plain(inner)
+        for field in fields(value)
+        if (inner := getattr(value, field.name)) is not None and field.name != SECRET
+    }
+
+
+def value_from_json(kind: Any, value: Any, where: str) -> Any:
+    """The value of a type that JSON stands for.
+
+    Args:
+        kind: a dataclass, or the type of a field: str, int, float, bool, a Literal, a tuple of
+            one type, or one of these or None.
+        value: parsed JSON.
+        where: named in the error.
+
+    Raises:
+        WireError: it is none.
+    """
+    if is_dataclass(kind):
+        return _dataclass_from_json(kind, value, where)
+    origin, inner = get_origin(kind), get_args(kind)
+    if NoneType in inner:
+        if value is None:
+            return None
+        return value_from_json(next(k for k in inner if k is not NoneType), value, where)
+    if origin is Literal:
+        if value in inner and not isinstance(value, bool):
+            return value
+        raise WireError(f"{where}: give one of {', '.join(map(str, inner))}, not {value!r:.40}")
+    if origin is tuple:
+        if isinstance(value, list):
+            return tuple(value_from_json(inner[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is kind:
+        return value
+    raise WireError(f"{where}: give {getattr(kind, '__name__', kind)}, not {value!r:.40}")
+
+
+def _dataclass_from_json(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise WireError(f"{where}: give an object, not {value!r:.40}")
+    hints = _hints(kind)
+    if unknown := value.keys() - hints.keys():
+        raise WireError(f"{where}: there is no {min(unknown)!r:.40}; known are {', '.join(hints)}")
+    for field in fields(kind):
+        required = field.default is MISSING and field.default_factory is MISSING
+        if required and field.name not in value:
+            raise WireError(f"{where}: {field.name} is missing")
+    return kind(**{k: value_from_json(hints[k], v, f"{where}.{k}") for k, v in value.items()})
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return value_to_json(value)
+    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value

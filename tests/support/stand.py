@@ -26,6 +26,7 @@ from textpro_stream.pipeline.conversation import Conversation
 from textpro_stream.pipeline.listener import Listener
 from textpro_stream.pipeline.numbers import TurnNumbers
 from textpro_stream.pipeline.outbox import Outbox
+from textpro_stream.pipeline.recording import Recorder
 from textpro_stream.pipeline.reply_player import ReplyPlayer
 from textpro_stream.pipeline.responder import Responder
 from textpro_stream.ports import Clock, Talk
@@ -63,7 +64,13 @@ class Stand:
     health: Health = field(default_factory=Health)
     lateness: Lateness = field(default_factory=Lateness)
 
-    def open(self, *, live: bool = False, reserved: frozenset[int] = frozenset()) -> Conversation:
+    def open(
+        self,
+        *,
+        live: bool = False,
+        reserved: frozenset[int] = frozenset(),
+        recorder: Recorder | None = None,
+    ) -> Conversation:
         numbers = TurnNumbers(reserved)
         context = ConversationContext(
             device=self.device,
@@ -88,7 +95,9 @@ class Stand:
         if (dialogue := self.dialogue) is not None:
             dialogue.device = self.device
             responder = Responder(lambda: dialogue, ReplyPlayer(self.voice, context), context)
-        return Conversation(listener, responder, context, numbers=numbers, live=live)
+        return Conversation(
+            listener, responder, context, numbers=numbers, live=live, recorder=recorder
+        )
 
     async def run(self, audio: list[AudioChunk] | np.ndarray, *, live: bool = False) -> list[Event]:
         """Feed all of it, collect all events."""

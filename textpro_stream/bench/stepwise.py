@@ -215,7 +215,9 @@ class StepwiseConversation:
                     tasks.create_task(self._answer_all(), name="answer")
             except Exception as error:
                 failure = as_textpro_error(error)
-                last.append(ev.Failed(self._turn, self.position, ev.failure_code(failure), str(failure)))
+                last.append(
+                    ev.Failed(self._turn, self.position, ev.failure_code(failure), str(failure))
+                )
             last.append(
                 ev.Finished(self._turn, self._framer.end, self._turns, self._words, 0.0, {}, {})
             )

@@ -30,6 +30,7 @@ COMMANDS = {  # name: one line for --help
     "talk": "talk to the assistant through microphone and loudspeaker",
     "serve": "talk to it from a browser, a script or the OpenAI SDK, over WebSocket",
     "stream": "transcribe and answer sound files, or raw audio from a pipe",
+    "replay": "tell a conversation again what stream --record wrote down, for bug reports",
     "models": "list, fetch, check, find and remove models",
     "doctor": "what this machine has, what will be used, what is missing",
     "bench": "measure how long a listener waits, how many can talk at once, and compare results",

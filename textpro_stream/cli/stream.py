@@ -25,6 +25,7 @@ examples:
   textpro stream --fast --no-reply talks/*.mp3    transcripts only
   textpro stream --json --reply-wav out.wav q.flac
   ffmpeg -i in.mp4 -f s16le -ac 1 -ar 48000 - | textpro stream - --rate 48000
+  textpro stream --record bug/ question.wav       for a bug report: textpro replay bug/
   textpro stream --fast --trace t.json q.wav      open t.json at https://ui.perfetto.dev
 
 exit status: 0 all fine, 1 some source failed, 2 nothing usable was given
@@ -54,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-speech", action="store_true", help="reply in text only")
     parser.add_argument("--reply-wav", metavar="FILE", type=Path, help="write the spoken replies")
     parser.add_argument("--trace", metavar="FILE", type=Path, help="write a Chrome trace")
+    parser.add_argument(
+        "--record", metavar="DIR", type=Path, help="write down what is told; see textpro replay"
+    )
     parser.add_argument("--vectors", action="store_true", help="embeddings in prosody.window")
 
 
@@ -66,6 +70,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if "-" in args.files and sys.stdin.isatty():
         raise ConfigError("stream -: standard input is a terminal; pipe raw PCM16 into it")
     turn = replace(settings.turn, barge_in=False, push_to_talk=False)  # a file has no listener
+    if args.record is not None and len(args.files) != 1:
+        raise ConfigError("stream --record: a recording holds one source; name one file")
     return runner.run(_stream(args, replace(settings, turn=turn)))
 
 
@@ -75,6 +81,8 @@ async def _stream(args: argparse.Namespace, settings: Settings) -> int:
     from textpro_stream.cli.outlet import ReplyWav
     from textpro_stream.cli.progress import Downloads
     from textpro_stream.cli.report import choose_report
+    from textpro_stream.clock import MonotonicClock
+    from textpro_stream.pipeline.recording import Recorder
 
     problems = dict(_problems(args.files))  # found before any model is loaded
     outcomes: list[Outcome] = []
@@ -102,7 +110,13 @@ async def _stream(args: argparse.Namespace, settings: Settings) -> int:
                 outcomes.append(_refuse(name, problems[name], report))
                 continue
             live = not args.fast
-            async with engine.open(live=live, trace_spans=args.trace is not None) as talk:
+            recorder = None
+            if args.record is not None:
+                recorder = stack.enter_context(
+                    Recorder(args.record, settings, live=live, clock=MonotonicClock())
+                )
+            traced = args.trace is not None
+            async with engine.open(live=live, trace_spans=traced, recorder=recorder) as talk:
                 report.begin(name, talk)
                 talk.feed(_audio(name, rate_hz=args.rate, live=live))
                 outcomes.append(await follow(talk, report, wav))

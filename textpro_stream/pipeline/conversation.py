@@ -40,6 +40,7 @@ from textpro_stream.pipeline.context import ConversationContext
 from textpro_stream.pipeline.inbox import Inbox
 from textpro_stream.pipeline.listener import Control, Listened, Listener, Push, SetRules, Turn
 from textpro_stream.pipeline.numbers import TurnNumbers
+from textpro_stream.pipeline.recording import Recorder
 from textpro_stream.pipeline.responder import Asked, Close, Follow, Responder, Task
 from textpro_stream.runtime.device import Step
 from textpro_stream.telemetry.marks import Arrivals, TurnMarks
@@ -65,9 +66,10 @@ class Conversation:
         responder: replies; None to stop after the transcript.
         context: what both share.
         numbers: of turns, spoken or asked for; the listener draws from them too.
-        live: audio comes at its own pace. Otherwise (a file read as fast as it goes) the audio
-            waits at every endpoint until the reply is complete, so that what is heard and said is
-            the same as at real-time pace.
+        live: audio comes at its own pace. Otherwise (a file read as fast as it goes) what was
+            pushed waits until a reply is complete, so that what is heard and said is the same as
+            at real-time pace, and the same each time.
+        recorder: writes down what this conversation is told.
     """
 
     def __init__(
@@ -78,10 +80,11 @@ class Conversation:
         *,
         numbers: TurnNumbers,
         live: bool,
+        recorder: Recorder | None = None,
     ) -> None:
         self._listener, self._responder, self._context = listener, responder, context
         self._outbox, self._clock, self._trace = context.outbox, context.clock, context.trace
-        self._numbers, self._live = numbers, live
+        self._numbers, self._live, self._recorder = numbers, live, recorder
         self._lost = 0  # turns in a row
         self._answering = responder is not None  # an endpoint brings a reply
         self._inbox, self._framer, self._arrivals = Inbox(context.clock), Framer(), Arrivals()
@@ -154,6 +157,8 @@ class Conversation:
 
     def _accept(self, item: AudioChunk | Command) -> list[AudioChunk | Command]:
         """What of it takes its place in the queue; what counts at once is done."""
+        if self._recorder is not None:
+            self._recorder.note(item)
         responder = self._responder
         match item:
             case AudioChunk():
@@ -390,11 +395,8 @@ class Conversation:
         words = turn.as_open(over=event.replies) if said else OpenTurn(event.turn)
         self._followed = (event.turn, "", False)
         await self._tell(Close(words, marks, event.replies))
-        if self._responder is None or not event.replies:
-            if said:
-                await self._outbox.put(ev.TurnLatency(event.turn, event.at, marks.report()))
-        elif not self._live:
-            await self._responder.settled()
+        if said and (self._responder is None or not event.replies):
+            await self._outbox.put(ev.TurnLatency(event.turn, event.at, marks.report()))
 
     def _is_echo(self, transcript: str, turn: Turn) -> bool:
         """The turn is our own reply, come back through the microphone."""
@@ -407,8 +409,11 @@ class Conversation:
         return began <= last.over + ECHO_S and echoes(transcript, last.text)
 
     async def _tell(self, task: Task) -> None:
-        if self._responder is not None:
-            await self._responder.put(task)
+        if self._responder is None:
+            return
+        await self._responder.put(task)
+        if not self._live and not isinstance(task, Follow):
+            await self._responder.settled()  # nothing is decided while a reply is given
 
     def _finished(self) -> ev.Finished:
         audio_s = seconds(self._framer.end) or math.inf  # typed talk has no ratio to audio

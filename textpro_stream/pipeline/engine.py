@@ -22,6 +22,7 @@ from textpro_stream.pipeline.conversation import Conversation
 from textpro_stream.pipeline.listener import Listener
 from textpro_stream.pipeline.numbers import TurnNumbers
 from textpro_stream.pipeline.outbox import Outbox
+from textpro_stream.pipeline.recording import Recorder
 from textpro_stream.pipeline.reply_player import ReplyPlayer
 from textpro_stream.pipeline.responder import Responder
 from textpro_stream.ports import Clock, LlmEngine, VadModel
@@ -145,6 +146,7 @@ class Engine:
         live: bool = True,
         trace_spans: bool = False,
         reserved: Iterable[int] = (),
+        recorder: Recorder | None = None,
     ) -> Conversation:
         """A conversation of its own, sharing the weights.
 
@@ -154,6 +156,7 @@ class Engine:
             live: audio comes at its own pace, and somebody listens; see `Conversation`.
             trace_spans: keep the spans of `Conversation.trace` for a Chrome trace.
             reserved: turn numbers that commands will bring along, as those of a recording do.
+            recorder: writes down what the conversation is told.
         """
         from textpro_stream.prosody import ProsodyTracker
 
@@ -186,7 +189,9 @@ class Engine:
                 ReplyPlayer(self.voice, context),
                 context,
             )
-        return Conversation(listener, responder, context, numbers=numbers, live=live)
+        return Conversation(
+            listener, responder, context, numbers=numbers, live=live, recorder=recorder
+        )
 
     async def close(self) -> None:
         """End the voice's process and the device's thread."""
