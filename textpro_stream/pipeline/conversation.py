@@ -38,10 +38,11 @@ from textpro_stream.contracts import AudioChunk, OpenTurn, TokenSpan, has_words,
 from textpro_stream.errors import StageError, TextproError, as_textpro_error
 from textpro_stream.pipeline.context import ConversationContext
 from textpro_stream.pipeline.inbox import Inbox
-from textpro_stream.pipeline.listener import Control, Listened, Listener, Push, SetRules, Turn
+from textpro_stream.pipeline.listener import Control, Listened, Listener, Push, SetRules
 from textpro_stream.pipeline.numbers import TurnNumbers
 from textpro_stream.pipeline.recording import Recorder
 from textpro_stream.pipeline.responder import Asked, Close, Follow, Responder, Task
+from textpro_stream.pipeline.spoken_turn import SpokenTurn
 from textpro_stream.runtime.device import Step
 from textpro_stream.telemetry.marks import Arrivals, TurnMarks
 from textpro_stream.telemetry.trace import Trace
@@ -375,7 +376,7 @@ class Conversation:
         marks.decide(now, at, at, self._arrivals)
         return marks
 
-    async def _end_turn(self, event: ev.TurnEnded, turn: Turn) -> None:
+    async def _end_turn(self, event: ev.TurnEnded, turn: SpokenTurn) -> None:
         self._trace.moment(f"endpoint: {event.reason}")
         marks = turn.marks
         if not self._live:  # waiting to be taken is no delay that anybody felt
@@ -398,7 +399,7 @@ class Conversation:
         if said and (self._responder is None or not event.replies):
             await self._outbox.put(ev.TurnLatency(event.turn, event.at, marks.report()))
 
-    def _is_echo(self, transcript: str, turn: Turn) -> bool:
+    def _is_echo(self, transcript: str, turn: SpokenTurn) -> bool:
         """The turn is our own reply, come back through the microphone."""
         if not self._live or self._responder is None:
             return False

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -44,6 +44,7 @@ from textpro_stream.events import (
 )
 from textpro_stream.pipeline.context import ConversationContext
 from textpro_stream.pipeline.numbers import TurnNumbers
+from textpro_stream.pipeline.spoken_turn import SpokenTurn, WorkTotals
 from textpro_stream.ports import EndOfTurn, Endpointer, ProsodyStage, Recognizer
 from textpro_stream.runtime.device import Lane
 from textpro_stream.runtime.device import Step as DeviceStep
@@ -54,75 +55,14 @@ ASK = samples_of_ms(100)  # between two looks at whether a pause is the end
 OPENING = 2 * SAMPLE_RATE  # samples kept beyond the pre-roll: deciding that speech began takes time
 
 
-@dataclass(slots=True)
-class Turn:
-    """One person's say, as far as it was heard."""
-
-    number: int
-    recognizer: Recognizer
-    marks: TurnMarks = field(default_factory=TurnMarks)
-    spans: list[TokenSpan] = field(default_factory=list)  # committed so far
-    tail: Sequence[TokenSpan] = ()  # what the preview holds beyond them
-    held: list[AudioChunk] | None = None  # frames kept back while the turn may be over
-    silent_since: int = 0  # samples; where the last voice before the pause ended
-    shown: str = ""  # the last hypothesis that went out
-    speech: int = 0  # samples; where speech began
-    speech_end: int = 0  # samples; where the endpoint says that speech ended
-    ended_at: int = 0  # samples; where the endpoint was decided
-    decided: float = 0.0  # monotonic; when it was
-
-    @property
-    def transcript(self) -> str:
-        """Its committed words."""
-        return "".join(span.text for span in self.spans)
-
-    def as_open(self, *, over: bool) -> OpenTurn:
-        """The turn as it is told to whoever replies."""
-        return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over)
-
-
 @dataclass(frozen=True, slots=True)
 class Listened:
     """What some frames, or a command, brought."""
 
     events: list[Event]
     open: tuple[OpenTurn, TurnMarks] | None  # what is being said now, if anything is
-    turn: Turn | None  # that paused or ended with the last of the events
+    turn: SpokenTurn | None  # that paused or ended with the last of the events
     barged: list[BargeInSignal]
-
-
-@dataclass(slots=True)
-class WorkTotals:
-    """Counters of all turns so far, for `Finished`."""
-
-    words: int = 0
-    turns: int = 0  # that held words
-    positions_final: int = 0
-    positions_provisional: int = 0
-    positions_heard: int = 0
-    decoder_passes: int = 0
-    tokens_committed: int = 0
-
-    def add(self, turn: Turn) -> None:
-        """A turn is over."""
-        words = len(turn.transcript.split())
-        self.words += words
-        self.turns += has_words(turn.transcript)
-        work = turn.recognizer.work
-        self.positions_final += work.positions_final
-        self.positions_provisional += work.positions_provisional
-        self.positions_heard += work.positions_heard
-        self.decoder_passes += work.decoder_passes
-        self.tokens_committed += work.tokens_committed
-
-    def figures(self) -> dict[str, float]:
-        """The counters as ratios that must not grow with the length of the audio."""
-        frames, tokens = max(1, self.positions_heard), max(1, self.tokens_committed)
-        return {
-            "frames_final_per_frame": self.positions_final / frames,
-            "frames_provisional_per_frame": self.positions_provisional / frames,
-            "decoder_steps_per_token": self.decoder_passes / tokens,
-        }
 
 
 class Listener:
@@ -157,10 +97,10 @@ class Listener:
         self._preroll, self._numbers = samples_of_ms(preroll_ms), numbers
         self._trace, self._clock = context.trace, context.clock
         self._recent: deque[AudioChunk] = deque(maxlen=(self._preroll + OPENING) // FRAME)
-        self._turn: Turn | None = None
+        self._turn: SpokenTurn | None = None
         self._n_turns = 0  # the number of the last turn that was spoken
         self._events: list[Event] = []
-        self._decided: Turn | None = None
+        self._decided: SpokenTurn | None = None
         self._ended: TurnEnded | None = None
         self._barged: list[BargeInSignal] = []
         self._heard_until = 0  # samples; no turn hears the words of the one before
@@ -304,11 +244,11 @@ class Listener:
         since = max(signal.speech - self._preroll, self._heard_until)
         frames = [frame for frame in self._recent if frame.end > since]
         start = frames[0].start if frames else self.position
-        self._turn = Turn(self._n_turns, self._open(start), speech=signal.speech)
+        self._turn = SpokenTurn(self._n_turns, self._open(start), speech=signal.speech)
         self._events.append(SpeechStarted(self._n_turns, self.position, signal.speech))
         return self._recognize(self._turn, frames)
 
-    def _pause(self, turn: Turn, speech: int) -> None:
+    def _pause(self, turn: SpokenTurn, speech: int) -> None:
         """Ask what the transcript would be, and hold further audio back meanwhile."""
         if turn.held is not None:
             return
@@ -322,19 +262,21 @@ class Listener:
             self._events.append(TurnEager(turn.number, self.position))
             self._decided = turn
 
-    def _ask(self, turn: Turn) -> None:
+    def _ask(self, turn: SpokenTurn) -> None:
         """Ask how likely it is that this is the end, and tell the endpointer."""
         silence = self.position - turn.silent_since
         self._endpointer.evidence(self._end_of_turn.p_end(turn.as_open(over=True), silence))
 
-    def _resume(self, turn: Turn) -> list[TokenSpan]:
+    def _resume(self, turn: SpokenTurn) -> list[TokenSpan]:
         held, turn.held = turn.held or [], None
         if has_words(turn.transcript + "".join(span.text for span in turn.tail)):
             self._events.append(TurnResumed(turn.number, self.position))
         turn.tail = ()
         return self._recognize(turn, held)
 
-    def _end(self, turn: Turn, signal: TurnSignal, frame: AudioChunk | None) -> list[TokenSpan]:
+    def _end(
+        self, turn: SpokenTurn, signal: TurnSignal, frame: AudioChunk | None
+    ) -> list[TokenSpan]:
         turn.decided, turn.ended_at = self._clock.now(), self.position
         turn.speech_end = signal.speech
         # A key says exactly where a turn ends; else the next one may begin in this one's silence.
@@ -350,13 +292,13 @@ class Listener:
         self._turn, self._decided = None, turn
         return committed
 
-    def _recognize(self, turn: Turn, frames: Sequence[AudioChunk]) -> list[TokenSpan]:
+    def _recognize(self, turn: SpokenTurn, frames: Sequence[AudioChunk]) -> list[TokenSpan]:
         if turn.held is not None:
             turn.held += frames
             return []
         return [span for frame in frames for span in self._take(turn, turn.recognizer.push(frame))]
 
-    def _take(self, turn: Turn, transcripts: Sequence[Transcript]) -> list[TokenSpan]:
+    def _take(self, turn: SpokenTurn, transcripts: Sequence[Transcript]) -> list[TokenSpan]:
         """Send out what the recognizer changed; give the new words."""
         committed: list[TokenSpan] = []
         for transcript in transcripts:
@@ -369,7 +311,7 @@ class Listener:
             self._show(turn, "".join(span.text for span in transcript.hypothesis))
         return committed
 
-    def _show(self, turn: Turn, hypothesis: str) -> None:
+    def _show(self, turn: SpokenTurn, hypothesis: str) -> None:
         if hypothesis == turn.shown:
             return
         turn.shown = hypothesis

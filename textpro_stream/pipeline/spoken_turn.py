@@ -1,0 +1,71 @@
+"""A spoken turn while it is heard, and what all of them took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from textpro_stream.contracts import AudioChunk, OpenTurn, TokenSpan, has_words
+from textpro_stream.ports import Recognizer
+from textpro_stream.telemetry.marks import TurnMarks
+
+
+@dataclass(slots=True)
+class SpokenTurn:
+    """One person's say, as far as it was heard."""
+
+    number: int
+    recognizer: Recognizer
+    marks: TurnMarks = field(default_factory=TurnMarks)
+    spans: list[TokenSpan] = field(default_factory=list)  # committed so far
+    tail: Sequence[TokenSpan] = ()  # what the preview holds beyond them
+    held: list[AudioChunk] | None = None  # frames kept back while the turn may be over
+    silent_since: int = 0  # samples; where the last voice before the pause ended
+    shown: str = ""  # the last hypothesis that went out
+    speech: int = 0  # samples; where speech began
+    speech_end: int = 0  # samples; where the endpoint says that speech ended
+    ended_at: int = 0  # samples; where the endpoint was decided
+    decided: float = 0.0  # monotonic; when it was
+
+    @property
+    def transcript(self) -> str:
+        """Its committed words."""
+        return "".join(span.text for span in self.spans)
+
+    def as_open(self, *, over: bool) -> OpenTurn:
+        """The turn as it is told to whoever replies."""
+        return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over)
+
+
+@dataclass(slots=True)
+class WorkTotals:
+    """Counters of all turns so far, for `Finished`."""
+
+    words: int = 0
+    turns: int = 0  # that held words
+    positions_final: int = 0
+    positions_provisional: int = 0
+    positions_heard: int = 0
+    decoder_passes: int = 0
+    tokens_committed: int = 0
+
+    def add(self, turn: SpokenTurn) -> None:
+        """A turn is over."""
+        words = len(turn.transcript.split())
+        self.words += words
+        self.turns += has_words(turn.transcript)
+        work = turn.recognizer.work
+        self.positions_final += work.positions_final
+        self.positions_provisional += work.positions_provisional
+        self.positions_heard += work.positions_heard
+        self.decoder_passes += work.decoder_passes
+        self.tokens_committed += work.tokens_committed
+
+    def figures(self) -> dict[str, float]:
+        """The counters as ratios that must not grow with the length of the audio."""
+        frames, tokens = max(1, self.positions_heard), max(1, self.tokens_committed)
+        return {
+            "frames_final_per_frame": self.positions_final / frames,
+            "frames_provisional_per_frame": self.positions_provisional / frames,
+            "decoder_steps_per_token": self.decoder_passes / tokens,
+        }
