@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from textpro_stream.contracts import Observer, Session
 from textpro_stream.llm.fusion import Row
+from textpro_stream.ports import Observer, Session
 
 if TYPE_CHECKING:
     from textpro_stream.llm.model import LanguageModel

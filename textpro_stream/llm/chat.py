@@ -115,6 +115,11 @@ class Chat:
         ]
         return [i for i, _ in kept], [span for _, span in kept]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids as text, the template's marks in it."""
+        text: str = self._marked.decode(list(ids), skip_special_tokens=False)
+        return text
+
     def text_stream(self, hidden: int | None = None) -> TextStream:
         """A decoder for one reply, which leaves out special tokens and the one `hidden`."""
         return TextStream(self._marked, hidden)

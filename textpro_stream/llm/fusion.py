@@ -56,7 +56,7 @@ class FusionSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class AlignedText:
     """A turn's words so far, aligned: LLM ids, Whisper spans, and where each begins in the text."""
 
     text: str  # no leading space
@@ -66,7 +66,7 @@ class Said:
     span_starts: tuple[int, ...]  # characters; each span's first visible one
 
     @classmethod
-    def of(cls, spans: Sequence[TokenSpan], encode: Encode) -> Said:
+    def of(cls, spans: Sequence[TokenSpan], encode: Encode) -> AlignedText:
         """Join the spans' texts and encode them for the LLM, whole.
 
         Whisper's words start with a space; a chat's user text does not.
@@ -83,7 +83,7 @@ class Said:
         return cls(text, tuple(ids), tuple(s for s, _ in offsets), tuple(spans), tuple(starts))
 
 
-def rows_of(said: Said, spec: FusionSpec, *, whole: bool) -> list[Row]:
+def rows_of(said: AlignedText, spec: FusionSpec, *, whole: bool) -> list[Row]:
     """The rows that may enter the cache now.
 
     Args:
@@ -106,7 +106,7 @@ def rows_of(said: Said, spec: FusionSpec, *, whole: bool) -> list[Row]:
             return [*_prosody(said.spans, spec), *said.ids]
 
 
-def groups_of(said: Said, size: int) -> list[tuple[TokenSpan, ...]]:
+def groups_of(said: AlignedText, size: int) -> list[tuple[TokenSpan, ...]]:
     """For each group of `size` LLM tokens, the spans whose first character falls into it."""
     starts = list(said.id_starts[::size])
     groups: list[list[TokenSpan]] = [[] for _ in starts]
@@ -116,7 +116,7 @@ def groups_of(said: Said, size: int) -> list[tuple[TokenSpan, ...]]:
     return [tuple(group) for group in groups]
 
 
-def _interleaved(said: Said, spec: FusionSpec, *, whole: bool) -> list[Row]:
+def _interleaved(said: AlignedText, spec: FusionSpec, *, whole: bool) -> list[Row]:
     groups = groups_of(said, spec.group)
     rows: list[Row] = []
     for k, own in enumerate(groups):
@@ -150,7 +150,7 @@ class Parity:
     shift: float  # mean over inner boundaries, Whisper tokens
 
 
-def parity(said: Said, spec: FusionSpec) -> Parity:
+def parity(said: AlignedText, spec: FusionSpec) -> Parity:
     """Compare with the split that needs the totals: M states in G near-equal runs, in order.
 
     The paper's cards name the split; its rounding is unknown, so the first runs are the longer

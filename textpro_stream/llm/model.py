@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from textpro_stream.config import LlmOptions
-from textpro_stream.contracts import Observer, Session, Tool, Unobserved
 from textpro_stream.errors import ConfigError, WeightsError
 from textpro_stream.llm.chat import Chat
-from textpro_stream.llm.dialogue import Dialogue
 from textpro_stream.llm.foreign import ForeignModel
 from textpro_stream.llm.fusion import FusionSpec, Row, Tone
 from textpro_stream.llm.projector import Projector, find_projector, random_projector
@@ -28,6 +26,7 @@ from textpro_stream.llm.weights import (
     load_weights,
     read_config,
 )
+from textpro_stream.ports import Session
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ class LeanModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LanguageModel:
-    """Weights, tokenizer, template and fusion; conversations open a `Dialogue` on it."""
+    """Weights, tokenizer, template and fusion, shared by dialogues."""
 
     backbone: Backbone
     chat: Chat
@@ -168,25 +167,6 @@ class LanguageModel:
     def knows_tools(self) -> bool:
         """The template shows tools to the model; otherwise they are left out."""
         return self.chat.knows_tools
-
-    def open(
-        self,
-        options: LlmOptions | None = None,
-        observer: Observer | None = None,
-        *,
-        tools: Sequence[Tool] = (),
-    ) -> Dialogue:
-        """One conversation's memory.
-
-        Args:
-            options: other sampling, system prompt or context than the model was loaded with.
-            observer: told of "prefill" and "decode".
-            tools: functions that the model may ask for; see `knows_tools`.
-
-        Raises:
-            ConfigError: a system prompt that does not fit the context.
-        """
-        return Dialogue(self, options or self.options, observer or Unobserved(), tools)
 
     @torch.inference_mode()
     def rows(self, rows: Sequence[Row]) -> Tensor:

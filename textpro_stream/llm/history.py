@@ -19,6 +19,7 @@ from textpro_stream.llm.chat import Chat, Frame, Part
 from textpro_stream.llm.fusion import Row
 
 FORGOTTEN = 1024  # messages whose ids are still known
+USUAL_WORDS = 128  # rows of a long spoken turn: a minute of talk
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Entry:
 
     message: Message
     rows: tuple[Row, ...]  # of its words
-    ends: tuple[int, ...] = ()  # characters of the message's text that stand behind each row
+    ends: tuple[int, ...] = ()  # characters of the message's text that end with each row
     made: bool = False  # by the LLM itself: its rows hold its calls too
 
     @property
@@ -44,11 +45,11 @@ class _Setting:
     prompt: str
     tools: tuple[Tool, ...]
     header: int  # between the user's words and the reply
-    behind_reply: int  # between a reply and the next user's words
-    behind: int  # of a turn, all that is not the user's: a longest reply and the two above
+    after_reply: int  # between a reply and the next user's words
+    reserve: int  # of a turn, all that is not the user's: a longest reply and the two above
 
 
-class Memory:
+class History:
     """The messages of one conversation.
 
     Args:
@@ -68,7 +69,7 @@ class Memory:
         self._entries: list[Entry] = []  # oldest first
         self._forgotten: deque[str] = deque(maxlen=FORGOTTEN)  # ids, for want of room
         self._setting = self._setting_of(options, tools)
-        self.open()
+        self._open()
 
     def configure(self, options: LlmOptions, tools: tuple[Tool, ...]) -> None:
         """Take options over, and let a user's turn be open.
@@ -79,22 +80,22 @@ class Memory:
         """
         before, self._setting = self._setting, self._setting_of(options, tools)
         try:
-            self.open()
+            self._open()
         except WeightsError as error:
             self._setting = before
             raise ConfigError(f"[llm] the conversation cannot go on so: {error}") from error
 
     def _setting_of(self, options: LlmOptions, tools: tuple[Tool, ...]) -> _Setting:
         pieces = self._chat.pieces(options.system_prompt, tools)
-        header, behind_reply = len(pieces.suffix), len(pieces.between)
-        behind = header + behind_reply + min(options.max_tokens, self._capacity // 4)
+        header, after_reply = len(pieces.suffix), len(pieces.between)
+        reserve = header + after_reply + min(options.max_tokens, self._capacity // 4)
         opening = len(pieces.opening)
-        if opening + behind >= self._capacity:
+        if opening + reserve >= self._capacity:
             raise ConfigError(
                 f"[llm] context {self._capacity} is too small for a system prompt of"
                 f" {opening} rows and a reply; raise it or shorten the prompt"
             )
-        return _Setting(options.system_prompt, tools, header, behind_reply, behind)
+        return _Setting(options.system_prompt, tools, header, after_reply, reserve)
 
     @property
     def entries(self) -> Sequence[Entry]:
@@ -118,32 +119,22 @@ class Memory:
 
     @property
     def room(self) -> int:
-        """Rows for all that is remembered and the open turn's words: the rest is the reply's."""
+        """Rows for all that is remembered and the open turn's words; the rest is the reply's."""
         # Where the assistant is next, what stands before its reply is among `rows` already.
         header = 0 if self._user_is_next else self._setting.header
-        return self._capacity - self._setting.behind + header
+        return self._capacity - self._setting.reserve + header
 
     @property
-    def behind_reply(self) -> int:
+    def after_reply(self) -> int:
         """Rows that close a reply."""
-        return self._setting.behind_reply
+        return self._setting.after_reply
 
-    @property
-    def usual_turn(self) -> int:
-        """Rows that another turn of usual length would take."""
-        return min(self._setting.behind + 128, self._capacity // 2)
+    def turn_to(self, *, user: bool) -> None:
+        """Let a user's turn be open after what is remembered, or the assistant's."""
+        if user != self._user_is_next:
+            self._open(user=user)
 
-    @property
-    def rows_of_turns(self) -> tuple[int, ...]:
-        """Rows of each turn, marks included, oldest first."""
-        return tuple(
-            sum(len(entry.rows) for entry in self._entries[first:end])
-            + sum(map(len, self._behind_words(first, end)))
-            for first, end in self._turns()
-        )
-
-    def open(self, *, user: bool = True) -> None:
-        """Let a user's turn be open behind what is remembered, or the assistant's."""
+    def _open(self, *, user: bool = True) -> None:
         setting, parts = self._setting, [entry.part for entry in self._entries]
         self._frame: Frame = self._chat.frame(setting.prompt, parts, setting.tools, user=user)
         self._user_is_next = user
@@ -160,7 +151,7 @@ class Memory:
             StageError: they are more than the context has room for.
         """
         ids, spans = self._chat.encode(message.text)
-        if len(ids) > self._capacity - self._setting.behind - len(self._frame.pieces[0]):
+        if len(ids) > self._capacity - self._setting.reserve - len(self._frame.pieces[0]):
             raise StageError(
                 f"message {message.id!r} has {len(ids)} rows, more than [llm] context"
                 f" {self._capacity} has room for; shorten it or raise the context"
@@ -170,7 +161,13 @@ class Memory:
     def append(self, entries: Sequence[Entry]) -> None:
         """Remember what a turn left, and let the next one be open."""
         self._entries += entries
-        self.open()
+        self._open()
+
+    def make_room(self) -> None:
+        """Where another turn of usual length might not fit, forget until half is free."""
+        usual = min(self._setting.reserve + USUAL_WORDS, self._capacity // 2)
+        if len(self._rows) + usual > self._capacity:
+            self.fit(0, self._capacity // 2)
 
     def take(self, entries: list[Entry], *, beside: int = 0, new: Entry | None = None) -> None:
         """Remember these instead, the oldest turns left out where the context is too small.
@@ -187,7 +184,7 @@ class Memory:
         before, user = self._entries, self._user_is_next
         self._entries = entries
         try:
-            self.open()
+            self._open()
             self.fit(beside, self.room)
         except WeightsError as error:
             self._back_to(before, user)
@@ -200,16 +197,16 @@ class Memory:
             )
 
     def add(self, message: Message, after: str | None, *, beside: int) -> None:
-        """Remember a message behind the one with the id `after`; "" = first, None = last.
+        """Remember a message after the one with the id `after`; "" = first, None = last.
 
-        Behind one that had to be forgotten is the beginning of what is left.
+        After one that had to be forgotten is the beginning of what is left.
 
         Raises:
             StageError: as `take`, or its id is known already, or `after` is not.
         """
         if any(entry.message.id == message.id for entry in self._entries):
             raise StageError(f"there is a message {message.id!r} already; give another id")
-        at = self._behind(after)
+        at = self._place_after(after)
         entry = self.entry(message)
         self.take([*self._entries[:at], entry, *self._entries[at:]], beside=beside, new=entry)
 
@@ -254,19 +251,19 @@ class Memory:
         # Again if the pieces around what stays have become longer.
         while self._entries and (over := len(self._rows) + beside - limit) > 0:
             gone = 0
-            for rows, (_, end) in zip(self.rows_of_turns, self._turns(), strict=True):
+            for rows, (_, end) in zip(self._turn_sizes(), self._turns(), strict=True):
                 gone, over = end, over - rows
                 if over <= 0:
                     break
             self._forgotten.extend(entry.message.id for entry in self._entries[:gone])
             self._entries = self._entries[gone:]
-            self.open(user=self._user_is_next or not self._entries)
+            self._open(user=self._user_is_next or not self._entries)
 
     def _back_to(self, entries: list[Entry], user: bool) -> None:
         self._entries = entries
-        self.open(user=user)
+        self._open(user=user)
 
-    def _behind(self, message_id: str | None) -> int:
+    def _place_after(self, message_id: str | None) -> int:
         """Where what follows a message goes: at the beginning if it is forgotten."""
         if message_id is None:
             return len(self._entries)
@@ -280,6 +277,14 @@ class Memory:
             if entry.message.id == message_id:
                 return i
         raise StageError(f"there is no message {message_id!r}; it may have been forgotten")
+
+    def _turn_sizes(self) -> list[int]:
+        """Rows of each turn, marks included, oldest first."""
+        return [
+            sum(len(entry.rows) for entry in self._entries[first:end])
+            + sum(map(len, self._pieces_after(first, end)))
+            for first, end in self._turns()
+        ]
 
     def _turns(self) -> list[tuple[int, int]]:
         """Where each turn's entries begin and end: up to a reply, or to the next user's words."""
@@ -295,8 +300,8 @@ class Memory:
         replied = before.role == "assistant" and not before.calls
         return replied and message.role != "tool"  # what is announced is a turn of its own
 
-    def _behind_words(self, first: int, end: int) -> Sequence[tuple[int, ...]]:
-        """The template's pieces behind some entries."""
+    def _pieces_after(self, first: int, end: int) -> Sequence[tuple[int, ...]]:
+        """The template's pieces after some entries."""
         before = sum(not entry.part.wordless for entry in self._entries[:first])
         count = sum(not entry.part.wordless for entry in self._entries[first:end])
         return self._frame.pieces[1 + before : 1 + before + count]
