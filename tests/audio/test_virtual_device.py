@@ -59,7 +59,7 @@ print(json.dumps(asyncio.run(session())))
 def jack(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A sound card that plays and records into nowhere, in steps of 10 ms."""
     if not shutil.which("jackd"):
-        pytest.skip("no jackd: apt install jackd2 libportaudio2 runs this")
+        pytest.skip("no sound server: apt-get install jackd2 libportaudio2")
     monkeypatch.setenv("JACK_DEFAULT_SERVER", SERVER)
     options = ["--no-realtime", "-d", "dummy", "-r", "48000", "-p", "480", "-C", "1", "-P", "1"]
     server = subprocess.Popen(
@@ -81,7 +81,7 @@ def test_what_is_played_is_heard_and_stops_at_once() -> None:
         [sys.executable, "-c", SESSION], capture_output=True, text=True, timeout=60, check=False
     )
     if "libportaudio2" in run.stderr:
-        pytest.skip("no PortAudio: apt install jackd2 libportaudio2 runs this")
+        pytest.skip("no PortAudio: apt-get install jackd2 libportaudio2")
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout)
     assert result["dropped"] == 0

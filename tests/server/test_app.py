@@ -223,7 +223,7 @@ async def test_tls_for_page_and_socket(tmp_path: Path) -> None:
 
 def test_a_certificate_is_made_once(tmp_path: Path) -> None:
     if not subprocess.run(["which", "openssl"], capture_output=True, check=False).stdout:
-        pytest.skip("no openssl here")
+        pytest.skip("no OpenSSL: apt-get install openssl")
     certificate, key = self_signed(["localhost", "127.0.0.1"], tmp_path)
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
     assert key.stat().st_mode & 0o077 == 0

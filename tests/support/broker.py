@@ -1,7 +1,7 @@
 """A real MQTT broker as a process of its own, that tests may kill, stop and start again.
 
 mosquitto where it is installed; otherwise amqtt, a broker in Python that needs an environment of
-its own (`make .venv-broker/.installed`) because it pins another `websockets` than ours.
+its own (`make .venv-tests/.installed`) because it pins another `websockets` than ours.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Broker:
         return [program, "-c", str(config)]
 
     def _amqtt(self) -> list[str]:
-        programs = ROOT / ".venv-broker/bin"
+        programs = ROOT / ".venv-tests/bin"
         if not (programs / "amqtt").exists():
-            pytest.skip("no broker: install mosquitto, or make .venv-broker/.installed")
+            pytest.skip("no MQTT broker: apt-get install mosquitto")
         passwords, config = self._folder / "passwords", self._folder / "amqtt.yaml"
         hashed = subprocess.run(
             [

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from playwright.async_api import Browser, Page, async_playwright
+from web.node import node
 
 MIC_RATE = 48_000
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -26,7 +27,7 @@ def executable() -> str:
     """The system's browser; skips where there is none."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        pytest.skip("no browser is installed: apt install chromium")
+        pytest.skip("no browser: apt-get install chromium")
     return found
 
 
@@ -54,8 +55,10 @@ async def chromium(microphone: Path) -> AsyncIterator[Browser]:
     ]
     if os.geteuid() == 0:
         flags.append("--no-sandbox")  # Chromium has none for root
+    path = executable()
+    os.environ["PLAYWRIGHT_NODEJS_PATH"] = node()  # its own wants a library that may be missing
     async with async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=executable(), args=flags)
+        browser = await driver.chromium.launch(executable_path=path, args=flags)
         try:
             yield browser
         finally:

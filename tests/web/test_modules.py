@@ -1,23 +1,14 @@
 """The page's pure modules under Node, and all of them under the TypeScript compiler."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
-import playwright
 import pytest
+from web.node import AIDS, node
 
 HERE = Path(__file__).parent
 WEB = HERE.parents[1] / "web"
-
-
-def node() -> str:
-    """Node from the system, or the one that Playwright brings along."""
-    bundled = Path(playwright.__file__).parent / "driver" / "node"
-    found = shutil.which("node") or (str(bundled) if bundled.exists() else None)
-    if found is None:
-        pytest.skip("node is not installed: apt install nodejs")
-    return found
+TSC = AIDS / "node_modules" / "typescript" / "bin" / "tsc"
 
 
 def succeed(*command: str) -> None:
@@ -31,10 +22,9 @@ def test_pure_modules(tests: Path) -> None:
 
 
 def test_types() -> None:
-    tsc = shutil.which("tsc")
-    if tsc is None:
-        pytest.skip("tsc is not installed: npm install -g typescript")
-    succeed(tsc, "-p", str(WEB / "jsconfig.json"))
+    if not TSC.exists():
+        pytest.skip("no TypeScript: make .venv-tests/.installed, with a network")
+    succeed(node(), str(TSC), "-p", str(WEB / "jsconfig.json"))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ SPEECH = Path(__file__).parents[1] / "data" / "two_questions.flac"
 async def test_a_question_is_heard_answered_and_measured(tmp_path: Path) -> None:
     microphone = write_microphone(tmp_path / "mic.wav", SPEECH, front_s=1, back_s=8)
     async with (
+        chromium(microphone) as browser,  # first: it may skip
         served() as url,
-        chromium(microphone) as browser,
         opened(browser, url, script=silence_nothing()) as page,
     ):
         await until(page, "__va.link === 'open'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -24,18 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="FILE",
         type=Path,
-        default=Path("textpro-reply.wav"),
-        help="where the spoken reply goes (./textpro-reply.wav)",
+        help="where the spoken reply goes (demo-reply.wav beside the models; told at the end)",
     )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Run it; give the exit status."""
     from textpro_stream.cli import runner
+    from textpro_stream.store import cache_root
 
+    out = args.out
+    if out is None:  # nothing is left in the folder of whoever only looks
+        out = cache_root() / "demo-reply.wav"
+        with suppress(OSError):  # whoever writes there says what is wrong
+            out.parent.mkdir(parents=True, exist_ok=True)
     turn = replace(settings.turn, barge_in=False, push_to_talk=False)  # nobody can interrupt
     with as_file(files("textpro_stream") / "assets" / "question.flac") as question:
-        return runner.run(_demo(question, args.out, replace(settings, turn=turn)))
+        return runner.run(_demo(question, out, replace(settings, turn=turn)))
 
 
 async def _demo(question: Path, out: Path, settings: Settings) -> int:

@@ -123,7 +123,7 @@ def _parser(command: str | None) -> tuple[_Parser, _Parser | None]:
     """The parser, and that of one subcommand; the others stay without details."""
     parser = _Parser(
         prog="textpro",
-        description=textpro_stream.__doc__,
+        description="Talk to an assistant that hears words and tone of voice while you speak.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
