@@ -122,10 +122,10 @@ def test_a_random_projector_says_so(llama: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda f: (f / "config.json").unlink(), "no config.json"),
-        (lambda f: (f / "config.json").write_text("{"), "not readable as JSON"),
+        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
         (lambda f: edit(f / "config.json", hidden_size=None), "no hidden_size"),
-        (lambda f: edit(f / "config.json", intermediate_size=64), r"\[48, 32\].*\[64, 32\]"),
+        (lambda f: edit(f / "config.json", intermediate_size=64), r"\(48, 32\).*\(64, 32\)"),
         (lambda f: edit(f / "config.json", num_hidden_layers=3), "no tensor model.layers.2"),
         (lambda f: edit(f / "config.json", tie_word_embeddings=False, vocab_size=9), "9, 32"),
         (lambda f: edit(f / "config.json", model_type="unheard-of"), "cannot load it"),

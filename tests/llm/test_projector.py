@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from textpro_stream.checkpoint import Checkpoint
 from textpro_stream.errors import StageError, WeightsError
 from textpro_stream.llm.projector import Projector, find_projector, random_projector
-from textpro_stream.llm.weights import Checkpoint
 
 D_MODEL, D_PROSODY = 32, 24
 

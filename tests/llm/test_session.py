@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from textpro_stream.checkpoint import Checkpoint
 from textpro_stream.errors import StageError
 from textpro_stream.llm.model import LanguageModel, LeanModel
 from textpro_stream.llm.projector import random_projector
 from textpro_stream.llm.sampling import nucleus, penalise
 from textpro_stream.llm.session import KvSession
-from textpro_stream.llm.weights import Checkpoint, load_weights, read_config
+from textpro_stream.llm.weights import language_config, load_weights
 
 Load = Callable[..., LanguageModel]
 
@@ -162,7 +163,7 @@ def test_no_operation_mixes_devices(dtype: str, folder_of: Callable[..., Path]) 
     folder = folder_of("Qwen2", tie_word_embeddings=False)
     device = torch.device("meta")
     with OneDevice():
-        weights = load_weights(Checkpoint(folder), read_config(folder), dtype, device)
+        weights = load_weights(Checkpoint(folder), language_config(folder), dtype, device)
         session = KvSession(weights, 64)
         projector = random_projector(24, 32).to(device, weights.dtype)
         session.prefill(LeanModel(weights).embed(IDS[:8]))

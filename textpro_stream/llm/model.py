@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from textpro_stream.checkpoint import Checkpoint
 from textpro_stream.config import LlmOptions
 from textpro_stream.contracts import Observer, Session, Tool, Unobserved
 from textpro_stream.errors import ConfigError, WeightsError
@@ -21,13 +22,7 @@ from textpro_stream.llm.fusion import FusionSpec, Row, Tone
 from textpro_stream.llm.projector import Projector, find_projector, random_projector
 from textpro_stream.llm.session import KvSession, embed
 from textpro_stream.llm.textpro import fusion_spec, read_settings
-from textpro_stream.llm.weights import (
-    Checkpoint,
-    LlamaWeights,
-    is_lean,
-    load_weights,
-    read_config,
-)
+from textpro_stream.llm.weights import LlamaWeights, is_lean, language_config, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +121,7 @@ class LanguageModel:
                 nothing here can run; one line.
             ConfigError: a fusion that needs a projector, without one.
         """
-        config = read_config(folder)
+        config = language_config(folder)
         chat = Chat(folder)
         dtype = options.dtype if options.dtype != "auto" else default_dtype(device)
         lean = is_lean(config)

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from textpro_stream.checkpoint import Checkpoint
 from textpro_stream.errors import StageError, WeightsError
-from textpro_stream.llm.weights import Checkpoint
+from textpro_stream.llm.weights import foreign_keys
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +95,7 @@ def find_projector(checkpoint: Checkpoint, d_model: int) -> Projector | None:
         WeightsError: more than one reading, or parts that a two-layer perceptron does not have.
     """
     where = checkpoint.folder
-    found = {key: checkpoint.shape(key) for key in checkpoint.foreign_keys()}
+    found = {key: checkpoint.shape(key) for key in foreign_keys(checkpoint)}
     matrices = sorted((k for k, shape in found.items() if len(shape) == 2), key=_natural)
     if not matrices:
         return None

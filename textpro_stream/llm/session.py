@@ -70,7 +70,8 @@ class KvSession:
     def logits(self) -> Tensor:
         """Next-token logits after the last row, float32, shape (n_vocabulary,)."""
         assert self._length, "no row has been prefilled"
-        return self._weights.vocabulary(self._hidden[self._length - 1 : self._length])[0]
+        last: Tensor = self._weights.vocabulary(self._hidden[self._length - 1 : self._length])[0]
+        return last
 
     def _forward(self, x: Tensor) -> None:
         """Run x (n, d_model) through the layers, writing behind the rows held."""

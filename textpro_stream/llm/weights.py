@@ -7,24 +7,24 @@ and with a projector beside them. Other architectures go to `foreign.py`.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from textpro_stream.checkpoint import Checkpoint, read_config
 from textpro_stream.errors import WeightsError
 from textpro_stream.linear import Linear, Vocabulary, linear
 from textpro_stream.llm.rotation import Rotation
 
 LEAN_TYPES = ("llama", "qwen2", "mistral")
 ROPE_KINDS = ("default", "linear", "llama3")
+ANCHOR = "embed_tokens.weight"  # every LLM has exactly one
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,99 +69,38 @@ class LlamaWeights:
     rotation: Rotation | None  # between rows and layers, and back before the last norm
 
 
-class Checkpoint:
-    """The tensors of safetensors files, read one by one.
-
-    Args:
-        folder: all of its files together, or one file.
+def own_prefix(checkpoint: Checkpoint) -> str:
+    """What stands before the LLM's own names, found by its embedding.
 
     Raises:
-        WeightsError: no files, or a damaged one.
+        WeightsError: no embedding, or several.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        files = [folder] if folder.is_file() else sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise WeightsError(
-                f"{folder}: no *.safetensors; save the model with save_pretrained", folder=folder
-            )
-        self._home: dict[str, Any] = {}
-        self.metadata: dict[str, str] = {}
-        for file in files:
-            try:
-                opened: Any = safe_open(file, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise WeightsError(f"{file}: damaged ({error}); pull the model again") from error
-            self.metadata |= opened.metadata() or {}
-            for key in opened.keys():  # noqa: SIM118 - not a dict
-                self._home[key] = opened
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._home
-
-    def foreign_keys(self) -> Iterator[str]:
-        """Tensor names beside a Llama-family LLM's own; all, where there is no LLM."""
-        own: tuple[str, ...] = ()
-        if any(key.endswith("embed_tokens.weight") for key in self._home):
-            body = self.prefix()
-            names = ("embed_tokens.", "layers.", "norm.", "rotary_emb.")
-            own = (*(body + name for name in names), f"{_head_prefix(body)}lm_head.")
-        return (key for key in self._home if not (own and key.startswith(own)))
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """A tensor's shape, without reading it."""
-        return tuple(self._home[key].get_slice(key).get_shape())
-
-    def read(self, key: str, shape: tuple[int, ...]) -> Tensor:
-        """One tensor in the file's dtype, on the CPU.
-
-        Raises:
-            WeightsError: missing, or of another shape.
-        """
-        if key not in self._home:
-            raise WeightsError(
-                f"{self.folder}: no tensor {key}; this is not the model that its config.json says",
-                folder=self.folder,
-                key=key,
-            )
-        found = self.shape(key)
-        if found != shape:
-            raise WeightsError(
-                f"{self.folder}: {key} is {list(found)}, config.json says {list(shape)}",
-                key=key,
-                found=found,
-                expected=shape,
-            )
-        tensor: Tensor = self._home[key].get_tensor(key)
-        return tensor
-
-    def prefix(self) -> str:
-        """What stands before the LLM's own names, found by its embedding."""
-        ends = [key for key in self._home if key.endswith("embed_tokens.weight")]
-        if len(ends) != 1:
-            raise WeightsError(
-                f"{self.folder}: {len(ends)} tensors end with embed_tokens.weight, expected one",
-                folder=self.folder,
-            )
-        return ends[0].removesuffix("embed_tokens.weight")
+    found = checkpoint.prefixes(ANCHOR)
+    if len(found) != 1:
+        raise WeightsError(
+            f"{checkpoint.folder}: {len(found)} tensors end with {ANCHOR}, expected one",
+            folder=checkpoint.folder,
+        )
+    return found[0]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def foreign_keys(checkpoint: Checkpoint) -> list[str]:
+    """Tensor names beside a Llama-family LLM's own; all, where there is no LLM."""
+    own: tuple[str, ...] = ()
+    if checkpoint.prefixes(ANCHOR):
+        body = own_prefix(checkpoint)
+        names = ("embed_tokens.", "layers.", "norm.", "rotary_emb.")
+        own = (*(body + name for name in names), f"{_head_prefix(body)}lm_head.")
+    return [key for key in checkpoint if not (own and key.startswith(own))]
+
+
+def language_config(folder: Path) -> dict[str, Any]:
     """config.json; where a wrapper keeps the LLM's part under a key of its own, that part.
 
     Raises:
         WeightsError: missing or unreadable.
     """
-    path = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"{folder}: no config.json; give a folder in Hugging Face layout") from (
-            error
-        )
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not readable as JSON ({error})") from error
+    config = read_config(folder)
     for key in ("llm_config", "text_config", "language_config"):
         if isinstance(config.get(key), dict):
             return dict(config[key])
@@ -225,7 +164,7 @@ def load_weights(
         raise WeightsError(f"dtype int8 runs on the CPU only, device is {device}: use bfloat16")
     kind = torch.float32 if int8 else getattr(torch, dtype)
     dims = dimensions(config, checkpoint.folder)
-    prefix = checkpoint.prefix()
+    prefix = own_prefix(checkpoint)
     d, heads, kv_heads = dims.d_model, dims.n_heads * dims.d_head, dims.n_kv_heads * dims.d_head
 
     rotation = Rotation(d, device) if int8 else None
