@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
+from typing import overload
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,10 @@ from torch import Tensor, nn
 Linear = Callable[[Tensor], Tensor]  # (..., d_in) -> (..., d_out)
 
 
+@overload
+def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear: ...
+@overload
+def linear(weight: Tensor, bias: Tensor | None = None, *, int8: bool) -> nn.Module: ...
 def linear(weight: Tensor, bias: Tensor | None = None, *, int8: bool = False) -> nn.Module:
     """An `nn.Linear` around tensors that are there already; nothing is copied or initialised.
 

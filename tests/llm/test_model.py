@@ -39,10 +39,9 @@ def textpro(folder_of: Folders, tmp_path: Path) -> Callable[..., Path]:
         (folder / "model.safetensors").unlink()
         tensors = {prefix + key: tensor for key, tensor in whole.items()}
         projector = random_projector(D_PROSODY, 32, seed=5)
-        for name, (weight, bias) in {"0": projector.up, "2": projector.down}.items():
-            tensors[f"prosody_projector.{name}.weight"] = weight
-            assert bias is not None
-            tensors[f"prosody_projector.{name}.bias"] = bias
+        for name, layer in {"0": projector.up, "2": projector.down}.items():
+            tensors[f"prosody_projector.{name}.weight"] = layer.weight
+            tensors[f"prosody_projector.{name}.bias"] = layer.bias
         keys = sorted(tensors)
         for n, part in enumerate((keys[::2], keys[1::2]), start=1):
             save_file({k: tensors[k] for k in part}, folder / f"model-0000{n}-of-00002.safetensors")

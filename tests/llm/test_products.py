@@ -10,7 +10,6 @@ from textpro_stream.linear import Vocabulary, linear
 from textpro_stream.llm.rotation import Rotation
 
 RANDOM = torch.Generator().manual_seed(1)
-CPU = torch.device("cpu")
 
 
 def relative_error(found: torch.Tensor, exact: torch.Tensor) -> float:
@@ -49,8 +48,8 @@ def test_the_vocabularys_winner_is_exact() -> None:
 
 @pytest.mark.parametrize(("width", "block"), [(576, 64), (2048, 64), (96, 32), (33, 1)])
 def test_turning_twice_changes_nothing_and_lengths_stay(width: int, block: int) -> None:
-    rotation = Rotation(width, CPU)
-    assert len(rotation._block) == block
+    rotation = Rotation(width)
+    assert len(rotation.block) == block
     x = torch.randn(7, width, generator=RANDOM)
     torch.testing.assert_close(rotation.rows(rotation.rows(x)), x, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(rotation.rows(x).norm(dim=1), x.norm(dim=1))
@@ -60,4 +59,4 @@ def test_turning_twice_changes_nothing_and_lengths_stay(width: int, block: int) 
 def test_an_outlier_is_spread() -> None:
     x = torch.randn(1, 576, generator=RANDOM)
     x[0, 5] = 40.0
-    assert Rotation(576, CPU).rows(x).abs().max() < 10.0
+    assert Rotation(576).rows(x).abs().max() < 10.0

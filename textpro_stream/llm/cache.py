@@ -16,7 +16,7 @@ from textpro_stream.contracts import Observer, Session
 from textpro_stream.llm.fusion import Row
 
 if TYPE_CHECKING:
-    from textpro_stream.llm.model import LanguageModel
+    from textpro_stream.llm.language_model import LanguageModel
 
 
 class Cache:

@@ -25,7 +25,7 @@ from textpro_stream.llm.sampling import Sampler
 from textpro_stream.llm.tools import CallSplitter
 
 if TYPE_CHECKING:
-    from textpro_stream.llm.model import LanguageModel
+    from textpro_stream.llm.language_model import LanguageModel
 
 
 class Dialogue:

@@ -1,72 +1,29 @@
-"""Llama-family weights from a Hugging Face folder, as plain tensors for the lean forward.
+"""Llama-family weights from a Hugging Face folder into the modules of `model.py`.
 
 Llama, Qwen2 and Mistral without a window are one architecture with switches; SmolLM2, Llama 3 and
 Qwen2.5 are among them. Released TextPro checkpoints keep the same tensors, perhaps under a prefix
-and with a projector beside them. Other architectures go to `foreign.py`.
+and with a projector beside them. Other architectures go to `transformers_model.py`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from textpro_stream.checkpoint import Checkpoint, read_config
 from textpro_stream.errors import WeightsError
-from textpro_stream.linear import Linear, Vocabulary, linear
+from textpro_stream.linear import Vocabulary, frozen, linear, quantise
+from textpro_stream.llm.model import Block, Dimensions, Llama
 from textpro_stream.llm.rotation import Rotation
 
-LEAN_TYPES = ("llama", "qwen2", "mistral")
+LLAMA_TYPES = ("llama", "qwen2", "mistral")
 ROPE_KINDS = ("default", "linear", "llama3")
 ANCHOR = "embed_tokens.weight"  # every LLM has exactly one
-
-
-@dataclass(frozen=True, slots=True)
-class Dimensions:
-    """The sizes and switches of one model, from its config.json."""
-
-    d_model: int
-    d_mlp: int
-    d_head: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    n_vocabulary: int
-    context: int  # rows that the model was trained for
-    eps: float
-    tied: bool  # the vocabulary projection is the embedding
-    rope: Mapping[str, Any]  # rope_type, rope_theta and what the kind needs
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One block."""
-
-    attention_norm: Tensor | None  # (d_model,); None: folded into qkv
-    qkv: Linear  # d_model -> (heads + 2 kv heads) x d_head
-    out: Linear
-    mlp_norm: Tensor | None  # (d_model,); None: folded into gate_up
-    gate_up: Linear  # d_model -> 2 x d_mlp
-    down: Linear
-
-
-@dataclass(frozen=True, slots=True)
-class LlamaWeights:
-    """Everything the forward reads. Shared by all conversations, never written."""
-
-    dims: Dimensions
-    dtype: torch.dtype  # of activations and cache
-    embedding: Tensor  # (n_vocabulary, d_model)
-    layers: tuple[Layer, ...]
-    norm: Tensor  # (d_model,)
-    vocabulary: Vocabulary
-    rotation: Rotation | None  # between rows and layers, and back before the last norm
 
 
 def own_prefix(checkpoint: Checkpoint) -> str:
@@ -107,11 +64,11 @@ def language_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def is_lean(config: Mapping[str, Any]) -> bool:
-    """Whether our own forward computes this model exactly."""
+def is_llama(config: Mapping[str, Any]) -> bool:
+    """Whether `model.py` computes this model exactly."""
     windows = config.get("layer_types") or ()
     return (
-        config.get("model_type") in LEAN_TYPES
+        config.get("model_type") in LLAMA_TYPES
         and config.get("hidden_act", "silu") == "silu"
         and _rope(config)["rope_type"] in ROPE_KINDS
         and all(kind == "full_attention" for kind in windows)
@@ -147,12 +104,12 @@ def dimensions(config: Mapping[str, Any], folder: Path) -> Dimensions:
 
 def load_weights(
     checkpoint: Checkpoint, config: Mapping[str, Any], dtype: str, device: torch.device
-) -> LlamaWeights:
-    """Read, fuse and place the tensors of one model.
+) -> Llama:
+    """Read, fuse and place the tensors of one model; its parameters ask for no gradient.
 
     Args:
         checkpoint: the folder's tensors.
-        config: the LLM's part of its config.json; `is_lean` holds.
+        config: the LLM's part of its config.json; `is_llama` holds.
         dtype: float32, bfloat16, float16 or int8 (float32 activations; CPU only).
         device: where the tensors go.
 
@@ -166,94 +123,75 @@ def load_weights(
     dims = dimensions(config, checkpoint.folder)
     prefix = own_prefix(checkpoint)
     d, heads, kv_heads = dims.d_model, dims.n_heads * dims.d_head, dims.n_kv_heads * dims.d_head
-
-    rotation = Rotation(d, device) if int8 else None
-    mlp_rotation = Rotation(dims.d_mlp, device) if int8 else None
+    with torch.device("meta"):  # shapes only: nothing is initialised in vain
+        model = Llama(dims)
 
     def tensor(key: str, *shape: int) -> Tensor:
         return checkpoint.read(key, shape).to(device, kind)
 
-    def stacked(
-        at: str, parts: tuple[tuple[str, int], ...], d_in: int
-    ) -> tuple[Tensor, Tensor | None]:
-        weight = torch.cat([tensor(f"{at}.{name}.weight", width, d_in) for name, width in parts])
-        if not any(f"{at}.{name}.bias" in checkpoint for name, _ in parts):
-            return weight, None
-        return weight, torch.cat([tensor(f"{at}.{name}.bias", width) for name, width in parts])
+    def stacked(at: str, d_in: int, **parts: int) -> nn.Linear:
+        weight = torch.cat([tensor(f"{at}.{name}.weight", n, d_in) for name, n in parts.items()])
+        if not any(f"{at}.{name}.bias" in checkpoint for name in parts):
+            return linear(weight)
+        return linear(
+            weight, torch.cat([tensor(f"{at}.{name}.bias", n) for name, n in parts.items()])
+        )
 
-    def reader(
-        at: str, norm: str, parts: tuple[tuple[str, int], ...]
-    ) -> tuple[Tensor | None, Linear]:
-        """What reads from the residual stream, with the norm in front of it."""
-        gain = tensor(f"{norm}.weight", d)
-        weight, bias = stacked(at, parts, d)
-        if rotation is None:
-            return gain, linear(weight, bias)
-        return None, linear(rotation.rows(weight * gain), bias, int8=True)
+    def fill(at: str, block: Block) -> None:
+        block.attention_norm.weight = frozen(tensor(f"{at}.input_layernorm.weight", d))
+        block.attention.qkv = stacked(
+            f"{at}.self_attn", d, q_proj=heads, k_proj=kv_heads, v_proj=kv_heads
+        )
+        block.attention.out = stacked(f"{at}.self_attn", heads, o_proj=d)
+        block.mlp_norm.weight = frozen(tensor(f"{at}.post_attention_layernorm.weight", d))
+        block.mlp.gate_up = stacked(f"{at}.mlp", d, gate_proj=dims.d_mlp, up_proj=dims.d_mlp)
+        block.mlp.down = stacked(f"{at}.mlp", dims.d_mlp, down_proj=d)
+        if rotation is not None and mlp_rotation is not None:
+            turn(block, rotation, mlp_rotation)
+            quantise(block)
 
-    def writer(at: str, name: str, d_in: int, turn: Rotation | None) -> Linear:
-        """What writes to it; `turn` is applied to its input."""
-        weight, bias = stacked(at, ((name, d),), d_in)
-        if rotation is None:
-            return linear(weight, bias)
-        if turn is not None:
-            weight = turn.rows(weight)
-        bias = None if bias is None else rotation.rows(bias[None])[0]
-        product = linear(rotation.columns(weight), bias, int8=True)
-        return product if turn is None else lambda x: product(turn.rows(x))
-
-    def layer(i: int) -> Layer:
-        at = f"{prefix}layers.{i}"
-        heads_of = (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads))
-        attention_norm, qkv = reader(f"{at}.self_attn", f"{at}.input_layernorm", heads_of)
-        halves = (("gate_proj", dims.d_mlp), ("up_proj", dims.d_mlp))
-        mlp_norm, gate_up = reader(f"{at}.mlp", f"{at}.post_attention_layernorm", halves)
-        out = writer(f"{at}.self_attn", "o_proj", heads, None)
-        down = writer(f"{at}.mlp", "down_proj", dims.d_mlp, mlp_rotation)
-        return Layer(attention_norm, qkv, out, mlp_norm, gate_up, down)
-
+    rotation, mlp_rotation = (Rotation(d), Rotation(dims.d_mlp)) if int8 else (None, None)
     # Turning and packing int8 weights takes a core two seconds; torch lets go of the GIL meanwhile.
-    with ThreadPoolExecutor(2) as pool:
-        layers = list(pool.map(layer, range(dims.n_layers)))
-    embedding = checkpoint.read(f"{prefix}embed_tokens.weight", (dims.n_vocabulary, d))
-    if not int8:  # int8 looks rows up and re-scores a few: the file's own dtype is exact and small
-        embedding = embedding.to(device, kind)
-    head = embedding
+    with torch.no_grad(), ThreadPoolExecutor(2) as pool:
+        names = [f"{prefix}layers.{i}" for i in range(dims.n_layers)]
+        list(pool.map(fill, names, model.blocks))
+    model.norm.weight = frozen(tensor(f"{prefix}norm.weight", d))
+    model.rotation = rotation
+
+    def table(key: str) -> nn.Parameter:
+        found = checkpoint.read(key, (dims.n_vocabulary, d))
+        # int8 looks rows up and re-scores a few: the file's own dtype is exact and small
+        return frozen(found if int8 else found.to(device, kind))
+
+    model.embedding.weight = table(prefix + ANCHOR)
+    head = model.embedding.weight
     if not dims.tied:
-        head = checkpoint.read(f"{_head_prefix(prefix)}lm_head.weight", (dims.n_vocabulary, d))
-        head = head if int8 else head.to(device, kind)
-    return LlamaWeights(
-        dims=dims,
-        dtype=kind,
-        embedding=embedding,
-        layers=tuple(layers),
-        norm=tensor(f"{prefix}norm.weight", d),
-        vocabulary=Vocabulary(head, int8=int8),
-        rotation=rotation,
-    )
+        head = table(f"{_head_prefix(prefix)}lm_head.weight")
+    model.vocabulary = Vocabulary(head, int8=int8)
+    return model
 
 
-def rope_table(dims: Dimensions, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines of rotary positions 0 to length-1, float32, (length, 1, d_head).
+@torch.no_grad()
+def turn(block: Block, rotation: Rotation, mlp_rotation: Rotation) -> None:
+    """Fold norms and rotations into a block's products, in place; see `rotation.py`.
 
-    The sine's first half is negated, so that rotating is `x * cos + roll(x, d_head/2) * sin`.
-    Kinds: default, linear (positions shrunk) and llama3 (slow turns shrunk, fast ones kept, a
-    blend between; Llama 3.1's rule).
+    Args:
+        block: float32.
+        rotation: of the residual stream.
+        mlp_rotation: of what `down` reads.
     """
-    rope = dims.rope
-    steps = torch.arange(0, dims.d_head, 2, dtype=torch.float32)
-    speed = 1.0 / float(rope["rope_theta"]) ** (steps / dims.d_head)  # (d_head/2,)
-    if rope["rope_type"] == "linear":
-        speed = speed / float(rope["factor"])
-    if rope["rope_type"] == "llama3":
-        low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
-        turns = float(rope["original_max_position_embeddings"]) * speed / (2 * math.pi)
-        keep = ((turns - low) / (high - low)).clamp(0.0, 1.0)
-        speed = keep * speed + (1 - keep) * speed / float(rope["factor"])
-    angles = torch.arange(length, dtype=torch.float32)[:, None] * speed
-    cos, sin = angles.cos(), angles.sin()
-    cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-    return cos[:, None].to(device), sin[:, None].to(device)
+    for norm, reader in (
+        (block.attention_norm, block.attention.qkv),
+        (block.mlp_norm, block.mlp.gate_up),
+    ):
+        reader.weight = frozen(rotation.rows(reader.weight * norm.weight))
+        norm.register_parameter("weight", None)
+    block.mlp.down.weight = frozen(mlp_rotation.rows(block.mlp.down.weight))
+    block.mlp.rotation = mlp_rotation
+    for writer in (block.attention.out, block.mlp.down):
+        writer.weight = frozen(rotation.columns(writer.weight))
+        if writer.bias is not None:
+            writer.bias = frozen(rotation.rows(writer.bias))
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
