@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from textpro_stream.linear import Vocabulary, linear
+from textpro_stream.linear import Int8Linear, Vocabulary, linear, quantise
 
 
 def test_int8_is_close_to_float() -> None:
@@ -45,3 +46,23 @@ def test_a_vocabulary_answers_in_float32(dtype: torch.dtype, int8: bool) -> None
     found = Vocabulary(embedding.to(dtype), int8=int8)(hidden.to(dtype))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, hidden @ embedding.T, rtol=0, atol=0.6)
+
+
+def test_quantising_swaps_the_products_below_a_module_and_leaves_those_refused() -> None:
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.Linear(64, 96), nn.Sequential(nn.ReLU(), nn.Linear(96, 8)))
+    x = torch.randn(2, 5, 64)
+    exact = block(x)
+    quantise(block, lambda name: name != "1.1")
+    assert isinstance(block[0], Int8Linear)
+    assert isinstance(block[1][1], nn.Linear)
+    error = (block(x) - exact).norm() / exact.norm()
+    assert 0 < error < 0.03
+
+
+def test_a_batch_of_rows_is_its_rows() -> None:
+    torch.manual_seed(0)
+    product, vocabulary = Int8Linear(nn.Linear(64, 96)), Vocabulary(torch.randn(50, 64), int8=True)
+    x = torch.randn(3, 4, 64)
+    for layer in (product, vocabulary):
+        torch.testing.assert_close(layer(x), layer(x.flatten(0, 1)).view(3, 4, -1))

@@ -39,10 +39,9 @@ def textpro(folder_of: Folders, tmp_path: Path) -> Callable[..., Path]:
         (folder / "model.safetensors").unlink()
         tensors = {prefix + key: tensor for key, tensor in whole.items()}
         projector = random_projector(D_PROSODY, 32, seed=5)
-        for name, (weight, bias) in {"0": projector.up, "2": projector.down}.items():
-            tensors[f"prosody_projector.{name}.weight"] = weight
-            assert bias is not None
-            tensors[f"prosody_projector.{name}.bias"] = bias
+        for name, layer in {"0": projector.up, "2": projector.down}.items():
+            tensors[f"prosody_projector.{name}.weight"] = layer.weight
+            tensors[f"prosody_projector.{name}.bias"] = layer.bias
         keys = sorted(tensors)
         for n, part in enumerate((keys[::2], keys[1::2]), start=1):
             save_file({k: tensors[k] for k in part}, folder / f"model-0000{n}-of-00002.safetensors")
@@ -122,10 +121,10 @@ def test_a_random_projector_says_so(llama: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda f: (f / "config.json").unlink(), "no config.json"),
-        (lambda f: (f / "config.json").write_text("{"), "not readable as JSON"),
+        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
         (lambda f: edit(f / "config.json", hidden_size=None), "no hidden_size"),
-        (lambda f: edit(f / "config.json", intermediate_size=64), r"\[48, 32\].*\[64, 32\]"),
+        (lambda f: edit(f / "config.json", intermediate_size=64), r"\(48, 32\).*\(64, 32\)"),
         (lambda f: edit(f / "config.json", num_hidden_layers=3), "no tensor model.layers.2"),
         (lambda f: edit(f / "config.json", tie_word_embeddings=False, vocab_size=9), "9, 32"),
         (lambda f: edit(f / "config.json", model_type="unheard-of"), "cannot load it"),

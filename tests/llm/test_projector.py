@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from textpro_stream.checkpoint import Checkpoint
 from textpro_stream.errors import StageError, WeightsError
 from textpro_stream.llm.projector import Projector, find_projector, random_projector
-from textpro_stream.llm.weights import Checkpoint
 
 D_MODEL, D_PROSODY = 32, 24
 
@@ -21,7 +21,7 @@ def found_in(tmp_path: Path, **shapes: tuple[int, ...]) -> Projector | None:
 
 def test_it_is_a_gelu_perceptron() -> None:
     projector = random_projector(D_PROSODY, D_MODEL, seed=3)
-    (w1, b1), (w2, b2) = projector.up, projector.down
+    w1, b1, w2, b2 = projector.parameters()
     x = torch.randn(5, D_PROSODY)
     expected = torch.nn.functional.gelu(x @ w1.T + b1) @ w2.T + b2
     torch.testing.assert_close(projector(x), expected)
@@ -64,15 +64,15 @@ def test_it_is_found_by_shape_beside_an_llm(tmp_path: Path, prefix: str) -> None
     )
     assert projector is not None
     assert projector.d_prosody == D_PROSODY
-    assert projector.up[1] is not None
+    assert projector.up.bias is not None
 
 
 def test_biases_may_be_missing_and_widths_equal(tmp_path: Path) -> None:
     projector = found_in(tmp_path, p__10__weight=(D_MODEL, D_MODEL), p__2__weight=(D_MODEL,) * 2)
     assert projector is not None
-    assert projector.up[1] is None
+    assert projector.up.bias is None
     checkpoint = Checkpoint(tmp_path)
-    assert torch.equal(projector.up[0], checkpoint.read("p.2.weight", (D_MODEL, D_MODEL)))
+    assert torch.equal(projector.up.weight, checkpoint.read("p.2.weight", (D_MODEL, D_MODEL)))
 
 
 def test_an_llm_alone_has_none(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from textpro_stream.llm.fusion import Row
 from textpro_stream.ports import Observer, Session
 
 if TYPE_CHECKING:
-    from textpro_stream.llm.model import LanguageModel
+    from textpro_stream.llm.language_model import LanguageModel
 
 
 class Cache:

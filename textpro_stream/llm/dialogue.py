@@ -19,7 +19,7 @@ from torch import Tensor
 from textpro_stream.commands import Add, Change, Configure, Remove, Truncate
 from textpro_stream.config import LlmOptions
 from textpro_stream.contracts import Delta, Message, OpenTurn, Playout, ReplyOptions, Tool
-from textpro_stream.errors import StageError
+from textpro_stream.errors import ConfigError, StageError
 from textpro_stream.llm.cache import Cache
 from textpro_stream.llm.chat import Chat
 from textpro_stream.llm.fusion import AlignedText, Row, Tone, rows_of
@@ -29,7 +29,7 @@ from textpro_stream.llm.sampling import Sampler
 from textpro_stream.ports import Observer
 
 if TYPE_CHECKING:
-    from textpro_stream.llm.model import LanguageModel
+    from textpro_stream.llm.language_model import LanguageModel
 
 TONE_SIGN = "\N{EIGHTH NOTE}"
 
@@ -79,6 +79,7 @@ class Dialogue:
         self._generation: Generation | None = None  # the reply to it
         self._aside: Dialogue | None = None  # who replies in place of this one
         self._remember = True  # what an aside says
+        self._replying = 0  # the turn that the present reply is remembered by
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -119,15 +120,19 @@ class Dialogue:
                 excess=self._excess,
             )
 
-    def reply(self, options: ReplyOptions) -> Reading:
+    def reply(self, turn: int, options: ReplyOptions) -> Reading:
         """Begin to reply to the turn, or to `options.messages`; `draw` gives what is said.
 
         Options hold until the turn is closed, or another one followed. A reply that stands already
         is read from its beginning and costs only what is new.
 
+        Args:
+            turn: number by which the reply will be remembered.
+            options: what is different in it.
+
         Raises:
-            ConfigError: the instructions leave no room.
-            StageError: a message is longer than the context, or the template has no place for it.
+            ConfigError: the instructions leave no room, a message is longer than the context, or
+                the template has no place for it.
         """
         usual, tools = self._usual
         prompt, longest = options.instructions, options.max_tokens
@@ -137,12 +142,15 @@ class Dialogue:
             max_tokens=usual.max_tokens if longest is None else longest,
         )
         tools = tools if options.tools is None else options.tools
-        self._aside = None
-        if options.messages is not None or not options.remember:
+        self._aside, self._replying = None, turn
+        if options.aside:
             self._as_usual()
             self._remember = options.remember
-            self._aside = self._beside(options.messages, llm, tools)
-            return self._aside.reply(ReplyOptions())
+            try:
+                self._aside = self._beside(options.messages, llm, tools)
+            except StageError as error:  # what was asked for cannot be, however often it is tried
+                raise ConfigError(str(error)) from None
+            return self._aside.reply(turn, ReplyOptions())
         self._configure(llm, tools)
         if self._prompt is None:
             self._turn = replace(self._turn, over=True)
@@ -180,6 +188,9 @@ class Dialogue:
         Args:
             playout: None: there was no reply.
         """
+        if self._aside is not None:
+            self._close_aside(playout)
+            return
         turn = self._turn
         said: list[Row] = []
         if turn.text.strip():
@@ -189,7 +200,7 @@ class Dialogue:
         if said:
             entries.append(Entry(Message(f"u{turn.number}", "user", text), tuple(said)))
         if playout is not None:
-            entries += self._replied(playout, f"a{turn.number}")
+            entries += self._replied(playout, f"a{self._replying}")
         self._turn = OpenTurn(turn.number)
         self._void()
         self._history.append(entries)
@@ -287,19 +298,24 @@ class Dialogue:
         """Another dialogue, over the same weights, that replies to these messages alone.
 
         Args:
-            messages: None: those that are remembered, and the open turn's words.
+            messages: None: those that are remembered.
             options: of it.
             tools: of it.
         """
-        number = self._turn.number
-        if messages is None:
-            text = self._turn.text.strip()
-            said = [Message(f"u{number}", "user", text)] if text else []
-            messages = [*self.messages, *said]
+        messages = self.messages if messages is None else messages
         aside = Dialogue(self._model, options, self._observer, tools)
         aside._history.take([aside._history.entry(message) for message in messages])
-        aside.follow(OpenTurn(number, over=True))
+        aside.follow(OpenTurn(self._replying, over=True))
         return aside
+
+    def _close_aside(self, playout: Playout | None) -> None:
+        """An aside is over; the open turn stands as it stood."""
+        said = self._replied(playout, f"a{self._replying}") if playout is not None else []
+        self._aside = None
+        if said:
+            self._void()
+            self._history.append(said)
+            self._settle()
 
     def _replied(self, playout: Playout, message_id: str) -> list[Entry]:
         """What is remembered of the reply."""

@@ -15,7 +15,7 @@ from textpro_stream.config import LlmOptions
 from textpro_stream.contracts import Delta, GenerationEnd, OpenTurn, Playout, ReplyOptions
 from textpro_stream.llm.dialogue import Dialogue
 from textpro_stream.llm.generation import Reading
-from textpro_stream.llm.model import LanguageModel
+from textpro_stream.llm.language_model import LanguageModel
 from textpro_stream.ports import Observer
 from textpro_stream.runtime.device import DeviceThread, Lane, Step
 
@@ -53,11 +53,12 @@ class Reply(Step[Reading]):
 
     lane = Lane.PREFILL
     dialogue: Dialogue
+    turn: int
     options: ReplyOptions
 
     def run(self) -> Reading:
         """Prefills where the options ask for another prompt."""
-        return self.dialogue.reply(self.options)
+        return self.dialogue.reply(self.turn, self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +143,15 @@ class LocalDialogue:
         """
         await self._device.run(Follow(await self._opened(), turn))
 
-    async def reply(self, options: ReplyOptions, /) -> AsyncGenerator[Delta, None]:
-        """The reply to the turn followed last, or to `options.messages`.
+    async def reply(self, turn: int, options: ReplyOptions, /) -> AsyncGenerator[Delta, None]:
+        """The reply to the turn followed last, or aside from it to `options.messages`.
 
         Raises:
-            ConfigError: the instructions leave no room.
-            StageError: messages that cannot be told to the model, or logits that are no numbers.
+            ConfigError: what the options ask for leaves no room, or cannot be told to the model.
+            StageError: the logits are no numbers.
         """
         dialogue = await self._opened()
-        reading = await self._device.run(Reply(dialogue, options))
+        reading = await self._device.run(Reply(dialogue, turn, options))
         draw = Draw(dialogue, reading)
         while (deltas := await self._device.run(draw)) is not None:
             for delta in deltas:
@@ -195,22 +196,22 @@ class LocalEngine:
     """
 
     def __init__(self, model: LanguageModel, device: DeviceThread) -> None:
-        self._model, self._device = model, device
+        self.model, self._device = model, device
 
     @property
     def notice(self) -> str:
         """What a user should know about the fusion, in one line; "" if there is nothing."""
-        return self._model.notice
+        return self.model.notice
 
     @property
     def knows_tools(self) -> bool:
         """The template shows tools to the model; otherwise they are left out."""
-        return self._model.knows_tools
+        return self.model.knows_tools
 
     @property
     def facts(self) -> dict[str, str]:
         """What computes."""
-        return {"device": str(self._model.device), "dtype": self._model.dtype}
+        return {"device": str(self.model.device), "dtype": self.model.dtype}
 
     @property
     def fault(self) -> str:
@@ -219,7 +220,7 @@ class LocalEngine:
 
     def open(self, options: LlmOptions, observer: Observer, /) -> ports.Dialogue:
         """One conversation's dialogue; it costs nothing before its first `follow`."""
-        return LocalDialogue(self._model, options, observer, self._device)
+        return LocalDialogue(self.model, options, observer, self._device)
 
     async def close(self) -> None:
         """Nothing of it is open: memory belongs to its dialogues, the device to its maker."""

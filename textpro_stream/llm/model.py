@@ -1,237 +1,235 @@
-"""A language model, loaded once and shared by all conversations."""
+"""A Llama-family model: one forward for training, prefill and decoding.
+
+Without a cache the rows are whole sequences under the causal mask; with one they are appended to
+what it holds. Either way each row sees itself and what stands before it, so there is one path and
+no second model to keep in step. Knows neither files (`weights.py`) nor storage (`kv.py`).
+
+Shapes: b sequences of n rows; n_heads queries share n_kv_heads keys; `end` keys are seen.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from textpro_stream.config import LlmOptions
-from textpro_stream.errors import ConfigError, WeightsError
-from textpro_stream.llm.chat import Chat
-from textpro_stream.llm.foreign import ForeignModel
-from textpro_stream.llm.fusion import FusionSpec, Row, Tone
-from textpro_stream.llm.projector import Projector, find_projector, random_projector
-from textpro_stream.llm.session import KvSession, embed
-from textpro_stream.llm.textpro import fusion_spec, read_settings
-from textpro_stream.llm.weights import (
-    Checkpoint,
-    LlamaWeights,
-    is_lean,
-    load_weights,
-    read_config,
-)
-from textpro_stream.ports import Session
-
-log = logging.getLogger(__name__)
-
-RANDOM_PROJECTOR = "random"  # `[llm] projector`: untrained; its replies mean nothing
-
-
-class Backbone(Protocol):
-    """Weights that open sessions."""
-
-    @property
-    def d_model(self) -> int:
-        """Width of a row."""
-        ...
-
-    @property
-    def n_vocabulary(self) -> int:
-        """Rows of the embedding."""
-        ...
-
-    @property
-    def context(self) -> int:
-        """Rows that the model was trained for."""
-        ...
-
-    def embed(self, ids: list[int], /) -> Tensor:
-        """Rows (n, d_model) of token ids."""
-        ...
-
-    def open(self, capacity: int, /) -> Session:
-        """A fresh cache for one conversation."""
-        ...
+from textpro_stream.linear import Vocabulary
+from textpro_stream.llm.rotation import Rotation
 
 
 @dataclass(frozen=True, slots=True)
-class LeanModel:
-    """A `Backbone` over our own forward."""
+class Dimensions:
+    """The sizes and switches of one model, from its config.json."""
 
-    weights: LlamaWeights
+    d_model: int
+    d_mlp: int
+    d_head: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    n_vocabulary: int
+    context: int  # rows that the model was trained for
+    eps: float
+    tied: bool  # the vocabulary projection is the embedding
+    rope: Mapping[str, Any]  # rope_type, rope_theta and what the kind needs
+
+
+# What some sequences of a step see: keys, values (b, n_kv_heads, end, d_head), and the mask of
+# them, (group * n, end) or (b, 1, 1, end); None: all are seen.
+Seen = tuple[Tensor, Tensor, Tensor | None]
+
+
+class CacheView(Protocol):
+    """Where a step's rows stand, and what stands before them. Good for one forward."""
 
     @property
-    def d_model(self) -> int:
-        """Width of a row."""
-        return self.weights.dims.d_model
+    def positions(self) -> slice | Tensor:
+        """Of the rows in their sequences: the same n for each, or (b, n)."""
+        ...
 
     @property
-    def n_vocabulary(self) -> int:
-        """Rows of the embedding."""
-        return self.weights.dims.n_vocabulary
+    def reach(self) -> int:
+        """Above every position."""
+        ...
+
+    def append(self, layer: int, keys: Tensor, values: Tensor, /) -> Sequence[Seen]:
+        """Store a layer's new keys and values, (b, n_kv_heads, n, d_head).
+
+        Returns:
+            What is seen, for equal shares of the batch, in order.
+        """
+        ...
+
+
+class Whole:
+    """The view of training: sequences that begin and end with the rows at hand."""
+
+    def __init__(self, n: int, group: int, rows: Tensor) -> None:
+        self.positions, self.reach = slice(0, n), n
+        causal = torch.ones(n, n, dtype=torch.bool, device=rows.device).tril_()
+        self._mask = mask_of(causal, rows.dtype).repeat(group, 1)
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> Sequence[Seen]:
+        """Nothing is stored."""
+        return [(keys, values, self._mask)]
+
+
+def mask_of(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """What attention adds to its scores: 0 where seen, -inf elsewhere.
+
+    Made once a step: given the booleans, attention would make it anew in each layer.
+    """
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(seen.logical_not(), -torch.inf)
+
+
+class Block(nn.Module):
+    """One layer: grouped-query attention with rotary positions, then SwiGLU.
+
+    Its parts are few and flat: a call of a module costs as much as a small operation, and decoding
+    a token is some thirty operations a layer (docs/notes/0009).
+    """
+
+    def __init__(self, dims: Dimensions) -> None:
+        super().__init__()
+        d, kv_heads, self._d_head = dims.d_model, dims.n_kv_heads, dims.d_head
+        self._n_heads, self._n_kv_heads = dims.n_heads, kv_heads
+        self._width, self._eps = (d,), dims.eps
+        # None where a rotation has folded them into the products behind them
+        self.attention_norm: nn.Parameter | None = nn.Parameter(torch.ones(d))
+        self.mlp_norm: nn.Parameter | None = nn.Parameter(torch.ones(d))
+        self.qkv = nn.Linear(d, (dims.n_heads + 2 * kv_heads) * dims.d_head, bias=False)
+        self.out = nn.Linear(dims.n_heads * dims.d_head, d, bias=False)
+        self.gate_up = nn.Linear(d, 2 * dims.d_mlp, bias=False)
+        self.down = nn.Linear(dims.d_mlp, d, bias=False)
+        self.rotation: Rotation | None = None  # of what `down` reads
+
+    def forward(
+        self, x: Tensor, turn: tuple[Tensor, Tensor], view: CacheView, layer: int
+    ) -> Tensor:
+        """Rows x (b, n, d_model) with their residual; `turn`: see `rope_table`."""
+        x = x + self._attend(x, turn, view, layer)
+        normed = F.rms_norm(x, self._width, self.mlp_norm, self._eps)
+        gate, up = self.gate_up(normed).chunk(2, dim=-1)
+        inner = F.silu(gate).mul_(up)
+        if self.rotation is not None:
+            inner = self.rotation.rows(inner)
+        rows: Tensor = x + self.down(inner)
+        return rows
+
+    def _attend(
+        self, x: Tensor, turn: tuple[Tensor, Tensor], view: CacheView, layer: int
+    ) -> Tensor:
+        (b, n, _), (cos, sin) = x.shape, turn
+        n_heads, n_kv_heads, d_head = self._n_heads, self._n_kv_heads, self._d_head
+        normed = F.rms_norm(x, self._width, self.attention_norm, self._eps)
+        qkv = self.qkv(normed).view(b, n, -1, d_head)
+        qk, values = qkv.split_with_sizes((n_heads + n_kv_heads, n_kv_heads), 2)
+        # One rotation for queries and keys
+        qk = torch.addcmul(qk * cos, qk.roll(d_head // 2, -1), sin).transpose(1, 2)
+        queries, keys = qk.split_with_sizes((n_heads, n_kv_heads), 1)
+        # Heads that share keys become more queries of one head: the keys are read once for all.
+        queries = queries.reshape(b, n_kv_heads, -1, d_head)  # (b, n_kv_heads, group * n, d_head)
+        seen = view.append(layer, keys, values.transpose(1, 2))
+        if len(seen) == 1:
+            mixed = F.scaled_dot_product_attention(queries, *seen[0])
+        else:
+            shares = zip(queries.chunk(len(seen)), seen, strict=True)
+            mixed = torch.cat([F.scaled_dot_product_attention(q, *them) for q, them in shares])
+        rows: Tensor = self.out(mixed.view(b, n_heads, n, d_head).transpose(1, 2).reshape(b, n, -1))
+        return rows
+
+
+class Llama(nn.Module):
+    """Llama, Qwen2 and Mistral without a window: one architecture with switches.
+
+    Made directly its tables are not filled yet. `weights.load_weights` gives one whose parameters
+    ask for no gradient, so that no step ever builds a graph; who trains it says `requires_grad_()`.
+
+    Args:
+        dims: sizes.
+    """
+
+    def __init__(self, dims: Dimensions) -> None:
+        super().__init__()
+        self.dims = dims
+        self.embedding = nn.Parameter(torch.empty(dims.n_vocabulary, dims.d_model))
+        self.blocks = nn.ModuleList(Block(dims) for _ in range(dims.n_layers))
+        self.norm = nn.Parameter(torch.ones(dims.d_model))
+        head = self.embedding
+        if not dims.tied:
+            head = nn.Parameter(torch.empty(dims.n_vocabulary, dims.d_model))
+        self.vocabulary = Vocabulary(head, int8=False)
+        self.rotation: Rotation | None = None  # between rows and blocks, where they are int8
+        self._turns: tuple[Tensor, Tensor] | None = None  # see rope_table; as long as was needed
 
     @property
-    def context(self) -> int:
-        """Rows that the model was trained for."""
-        return self.weights.dims.context
+    def dtype(self) -> torch.dtype:
+        """Of rows, states and cache."""
+        return self.norm.dtype
 
-    def embed(self, ids: list[int]) -> Tensor:
-        """Rows (n, d_model) of token ids."""
-        return embed(self.weights, ids)
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.norm.device
 
-    def open(self, capacity: int) -> KvSession:
-        """A fresh cache for one conversation."""
-        return KvSession(self.weights, capacity)
+    def embed(self, ids: Tensor) -> Tensor:
+        """Rows (..., d_model) of token ids (...)."""
+        return F.embedding(ids, self.embedding).to(self.dtype)
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LanguageModel:
-    """Weights, tokenizer, template and fusion, shared by dialogues."""
-
-    backbone: Backbone
-    chat: Chat
-    fusion: FusionSpec
-    projector: Projector | None
-    options: LlmOptions
-    device: torch.device
-    dtype: str  # what "auto" became
-
-    @classmethod
-    def load(
-        cls,
-        folder: Path,
-        options: LlmOptions,
-        device: torch.device,
-        *,
-        d_prosody: int | None = None,
-    ) -> LanguageModel:
-        """Load a folder in Hugging Face layout.
+    def forward(self, rows: Tensor, cache: CacheView | None = None) -> Tensor:
+        """Last hidden states (b, n, d_model); `vocabulary` makes logits of them.
 
         Args:
-            folder: config.json, *.safetensors, tokenizer.json, a chat template; a TextPro
-                checkpoint has textpro_config.json and a projector as well.
-            options: `[llm]`.
-            device: where it computes.
-            d_prosody: width of Whisper's states, to check a projector against.
-
-        Raises:
-            WeightsError: a missing key, a wrong width, no chat template, an architecture that
-                nothing here can run; one line.
-            ConfigError: a fusion that needs a projector, without one.
+            rows: (b, n, d_model).
+            cache: what the rows are appended to; None: they are whole sequences.
         """
-        config = read_config(folder)
-        chat = Chat(folder)
-        dtype = options.dtype if options.dtype != "auto" else default_dtype(device)
-        lean = is_lean(config)
-        if not lean and dtype == "int8":
-            if options.dtype == "int8":
-                raise ConfigError(
-                    f"{folder.name}: int8 is for Llama, Qwen2 and Mistral models, this is"
-                    f" {config.get('model_type')!r}; use [llm] dtype float32 or bfloat16"
-                )
-            dtype = "float32"
-        checkpoint = Checkpoint(folder)
-        backbone: Backbone
-        if lean:
-            backbone = LeanModel(load_weights(checkpoint, config, dtype, device))
-        else:
-            log.info("%s: run by transformers", config.get("model_type"))
-            backbone = ForeignModel(folder, getattr(torch, dtype), device)
-        if chat.n_ids > backbone.n_vocabulary:
-            raise WeightsError(
-                f"{folder}: the tokenizer has {chat.n_ids} ids, the model {backbone.n_vocabulary}"
-                " rows; they do not belong together"
-            )
-        spec, projector = _fusion(folder, checkpoint, options, chat, backbone.d_model, d_prosody)
-        if projector is not None:
-            kind = torch.float32 if dtype == "int8" else getattr(torch, dtype)
-            projector = projector.to(device, kind)
-        return cls(backbone, chat, spec, projector, options, device, dtype)
+        view = cache
+        if view is None:
+            dims = self.dims
+            view = Whole(rows.shape[1], dims.n_heads // dims.n_kv_heads, rows)
+        turn = self._turn(view)
+        x = rows if self.rotation is None else self.rotation.rows(rows)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, turn, view, layer)
+        if self.rotation is not None:
+            x = self.rotation.rows(x)
+        return F.rms_norm(x, (self.dims.d_model,), self.norm, self.dims.eps)
 
-    @property
-    def notice(self) -> str:
-        """What a user should know about the fusion, in one line; "" if there is nothing."""
-        if self.projector is None:
-            return "no trained projector: the LLM reads words only, prosody goes to events"
-        if self.options.projector == RANDOM_PROJECTOR:
-            return "the projector is random: replies mean nothing"
-        return ""
-
-    @property
-    def knows_tools(self) -> bool:
-        """The template shows tools to the model; otherwise they are left out."""
-        return self.chat.knows_tools
-
-    @torch.inference_mode()
-    def rows(self, rows: Sequence[Row]) -> Tensor:
-        """Input rows (n, d_model) of token ids and tones of voice.
-
-        Raises:
-            StageError: states that do not fit the projector.
-        """
-        embedded = self.backbone.embed([0 if isinstance(row, Tone) else row for row in rows])
-        tones = [(i, row) for i, row in enumerate(rows) if isinstance(row, Tone)]
-        if tones:
-            assert self.projector is not None, "a tone needs a projector"
-            pooled = torch.stack([tone.pooled() for _, tone in tones])
-            index = torch.tensor([i for i, _ in tones]).to(embedded.device, non_blocking=True)
-            embedded = embedded.index_copy(0, index, self.projector(pooled).to(embedded.dtype))
-        return embedded
+    def _turn(self, view: CacheView) -> tuple[Tensor, Tensor]:
+        """Cosines and sines at a view's positions, (n, 1, d_head) or (b, n, 1, d_head)."""
+        held = self._turns
+        if held is None or len(held[0]) < view.reach or held[0].device != self.device:
+            length = max(256, 1 << (view.reach - 1).bit_length())
+            with torch.inference_mode(False):  # training may read it later
+                cos, sin = rope_table(self.dims, length, self.device)
+                held = self._turns = cos.to(self.dtype), sin.to(self.dtype)
+        return held[0][view.positions], held[1][view.positions]
 
 
-def default_dtype(device: torch.device) -> str:
-    """What "auto" means: int8 on the CPU, bfloat16 elsewhere (docs/notes/0004)."""
-    return "int8" if device.type == "cpu" else "bfloat16"
+def rope_table(dims: Dimensions, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines of rotary positions 0 to length-1, float32, (length, 1, d_head).
 
-
-def _fusion(
-    folder: Path,
-    checkpoint: Checkpoint,
-    options: LlmOptions,
-    chat: Chat,
-    d_model: int,
-    d_prosody: int | None,
-) -> tuple[FusionSpec, Projector | None]:
-    """How words and tones enter this model, and what makes rows of the tones."""
-    told = read_settings(folder)
-    where = folder
-    projector: Projector | None = None
-    if options.projector == RANDOM_PROJECTOR:
-        if d_prosody is None:
-            raise ConfigError("[llm] projector random needs a Whisper model to take its width from")
-        projector = random_projector(d_prosody, d_model, options.seed)
-    elif options.projector:
-        where = Path(options.projector)
-        if not where.is_file():
-            raise ConfigError(f"[llm] projector {where}: no such file; give a .safetensors file")
-        alone = Checkpoint(where)
-        projector = find_projector(alone, d_model)
-        told = {k: v for k, v in alone.metadata.items() if k != "format"}
-        if projector is None:
-            raise WeightsError(f"{where}: no matrices, so no projector")
-    elif told is not None:
-        projector = find_projector(checkpoint, d_model)
-        if projector is None:
-            raise WeightsError(f"{folder}: textpro_config.json, but no projector beside the LLM")
-    if projector is None:
-        if options.fusion in ("interleave", "global"):
-            raise ConfigError(
-                f"[llm] fusion {options.fusion} needs a trained projector: set [llm] projector to"
-                " its .safetensors file, or fusion to text"
-            )
-        return FusionSpec("text"), None
-    if d_prosody is not None and projector.d_prosody != d_prosody:
-        raise WeightsError(
-            f"{where}: the projector takes states of width {projector.d_prosody}, Whisper's are"
-            f" {d_prosody} wide; use the Whisper model that it was trained with"
-        )
-    spec = fusion_spec(told or {}, chat, where, released=where.is_dir() and told is not None)
-    if options.fusion != "auto":
-        spec = replace(spec, kind=options.fusion)
-    return spec, projector
+    The sine's first half is negated, so that rotating is `x * cos + roll(x, d_head/2) * sin`.
+    Kinds: default, linear (positions shrunk) and llama3 (slow turns shrunk, fast ones kept, a
+    blend between; Llama 3.1's rule).
+    """
+    rope = dims.rope
+    steps = torch.arange(0, dims.d_head, 2, dtype=torch.float32)
+    speed = 1.0 / float(rope["rope_theta"]) ** (steps / dims.d_head)  # (d_head/2,)
+    if rope["rope_type"] == "linear":
+        speed = speed / float(rope["factor"])
+    if rope["rope_type"] == "llama3":
+        low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+        turns = float(rope["original_max_position_embeddings"]) * speed / (2 * math.pi)
+        keep = ((turns - low) / (high - low)).clamp(0.0, 1.0)
+        speed = keep * speed + (1 - keep) * speed / float(rope["factor"])
+    angles = torch.arange(length, dtype=torch.float32)[:, None] * speed
+    cos, sin = angles.cos(), angles.sin()
+    cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+    return cos[:, None].to(device), sin[:, None].to(device)

@@ -8,37 +8,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from textpro_stream.checkpoint import Checkpoint
 from textpro_stream.errors import StageError, WeightsError
-from textpro_stream.llm.weights import Checkpoint
+from textpro_stream.linear import linear
+from textpro_stream.llm.weights import foreign_keys
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Projector:
-    """d_prosody -> d_model -> d_model."""
+class Projector(nn.Module):
+    """d_prosody -> d_model -> d_model.
 
-    up: tuple[Tensor, Tensor | None]  # weight (d_model, d_prosody), bias (d_model,)
-    down: tuple[Tensor, Tensor | None]  # weight (d_model, d_model), bias (d_model,)
+    Loaded or made here, its parameters ask for no gradient; training says `requires_grad_()`.
+
+    Args:
+        up: weight (d_model, d_prosody), with or without bias.
+        down: weight (d_model, d_model), with or without bias.
+    """
+
+    def __init__(self, up: nn.Linear, down: nn.Linear) -> None:
+        super().__init__()
+        self.up, self.down = up, down
 
     @property
     def d_prosody(self) -> int:
         """Width of the states it takes."""
-        return self.up[0].shape[1]
+        return self.up.in_features
 
     @property
     def d_model(self) -> int:
         """Width of the rows it gives."""
-        return self.down[0].shape[0]
+        return self.down.out_features
 
-    @torch.inference_mode()
-    def __call__(self, pooled: Tensor) -> Tensor:
+    def forward(self, pooled: Tensor) -> Tensor:
         """Pooled states (n, d_prosody) to rows (n, d_model).
 
         Raises:
@@ -51,24 +58,13 @@ class Projector:
                 expected=self.d_prosody,
                 found=pooled.shape[-1],
             )
-        weight = self.up[0]
-        hidden = F.gelu(F.linear(pooled.to(weight.device, weight.dtype), *self.up))
-        return F.linear(hidden, *self.down)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> Projector:
-        """The same, elsewhere."""
-
-        def move(pair: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
-            weight, bias = pair
-            return weight.to(device, dtype), None if bias is None else bias.to(device, dtype)
-
-        return Projector(move(self.up), move(self.down))
+        weight = self.up.weight
+        rows: Tensor = self.down(F.gelu(self.up(pooled.to(weight.device, weight.dtype))))
+        return rows
 
     def save(self, path: Path, settings: Mapping[str, str] | None = None) -> None:
         """Write a file that `[llm] projector` can name; `settings` go to its metadata."""
-        parts = {"up": self.up, "down": self.down}
-        tensors = {f"projector.{name}.weight": pair[0] for name, pair in parts.items()}
-        tensors |= {f"projector.{n}.bias": b for n, (_, b) in parts.items() if b is not None}
+        tensors = {f"projector.{name}": tensor for name, tensor in self.state_dict().items()}
         save_file(tensors, path, metadata=dict(settings or {}))
 
 
@@ -76,9 +72,9 @@ def random_projector(d_prosody: int, d_model: int, seed: int = 0) -> Projector:
     """An untrained one, rows about as large as an embedding: for tests and timing only."""
     random = torch.Generator().manual_seed(seed)
 
-    def layer(d_in: int, size: float) -> tuple[Tensor, Tensor]:
+    def layer(d_in: int, size: float) -> nn.Linear:
         weight = torch.randn(d_model, d_in, generator=random) * (size / d_in**0.5)
-        return weight, torch.zeros(d_model)
+        return linear(weight, torch.zeros(d_model))
 
     return Projector(layer(d_prosody, 1.0), layer(d_model, 0.1))
 
@@ -94,7 +90,7 @@ def find_projector(checkpoint: Checkpoint, d_model: int) -> Projector | None:
         WeightsError: more than one reading, or parts that a two-layer perceptron does not have.
     """
     where = checkpoint.folder
-    found = {key: checkpoint.shape(key) for key in checkpoint.foreign_keys()}
+    found = {key: checkpoint.shape(key) for key in foreign_keys(checkpoint)}
     matrices = sorted((k for k, shape in found.items() if len(shape) == 2), key=_natural)
     if not matrices:
         return None
@@ -122,11 +118,9 @@ def find_projector(checkpoint: Checkpoint, d_model: int) -> Projector | None:
             extra=extra,
         )
 
-    def layer(key: str) -> tuple[Tensor, Tensor | None]:
-        bias = _bias(key)
-        return checkpoint.read(key, found[key]), (
-            checkpoint.read(bias, (d_model,)) if bias in found else None
-        )
+    def layer(key: str) -> nn.Linear:
+        bias = checkpoint.read(_bias(key), (d_model,)) if _bias(key) in found else None
+        return linear(checkpoint.read(key, found[key]), bias)
 
     return Projector(layer(first), layer(second))
 

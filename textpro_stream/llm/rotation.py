@@ -20,25 +20,22 @@ class Rotation:
 
     Args:
         width: of the rows to be turned.
-        device: where.
     """
 
     BLOCK = 64  # widest; larger ones cost more at loading than they gain
 
-    def __init__(self, width: int, device: torch.device) -> None:
+    def __init__(self, width: int) -> None:
         size = min(self.BLOCK, width & -width)  # the largest power of two that divides the width
         block = torch.ones(1, 1)
         while len(block) < size:
             upper, lower = torch.cat((block, block), dim=1), torch.cat((block, -block), dim=1)
             block = torch.cat((upper, lower))
-        self._block = (block / size**0.5).to(device)  # (size, size)
+        self._size, self._block = size, block / size**0.5  # (size, size)
 
     def rows(self, x: Tensor) -> Tensor:
-        """Turn each row of x (n, width)."""
-        blocks = x.reshape(len(x), -1, len(self._block))
-        return torch.matmul(blocks, self._block).view(x.shape)
+        """Turn each row of x (..., width)."""
+        return torch.mm(x.reshape(-1, self._size), self._block).view(x.shape)
 
     def columns(self, x: Tensor) -> Tensor:
         """Turn each column of x (width, n)."""
-        blocks = x.reshape(-1, len(self._block), x.shape[1])
-        return torch.matmul(self._block, blocks).view(x.shape)
+        return torch.matmul(self._block, x.reshape(-1, self._size, x.shape[1])).view(x.shape)

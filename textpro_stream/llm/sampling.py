@@ -6,12 +6,14 @@ give the same distribution.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from textpro_stream.config import LlmOptions
+from textpro_stream.errors import StageError
 
 
 class Sampler:
@@ -29,24 +31,31 @@ class Sampler:
         if options.temperature > 0:
             self._random = torch.Generator(device=device).manual_seed(seed)
 
-    @torch.inference_mode()
     def choose(self, logits: Tensor, said: Sequence[int]) -> int:
-        """The next token.
+        """The next token. Waits for the device once: this is where a step is read.
 
         Args:
             logits: (n_vocabulary,) float32; not written.
             said: ids that the repetition penalty applies to.
+
+        Raises:
+            StageError: the logits are not finite.
         """
         options = self._options
+        scores = logits
         if options.repetition_penalty != 1.0 and said:
-            logits = penalise(logits, said, options.repetition_penalty)
-        if self._random is None:
-            return int(logits.argmax())
-        probabilities = nucleus(logits / options.temperature, options.top_p).softmax(dim=-1)
-        # The largest of p / Exp(1) is a draw from p. Unlike torch.multinomial it gives an answer to
-        # NaN too, where that would leave a CUDA device unusable; whoever asked sees the logit.
-        noise = torch.empty_like(probabilities).exponential_(generator=self._random)
-        return int((probabilities / noise).argmax())
+            scores = penalise(scores, said, options.repetition_penalty)
+        if self._random is not None:
+            likely = nucleus(scores / options.temperature, options.top_p).softmax(dim=-1)
+            # The largest of p / Exp(1) is a draw from p. Unlike torch.multinomial it gives an
+            # answer to NaN too, where that would leave a CUDA device unusable; its logit tells.
+            scores = likely / torch.empty_like(likely).exponential_(generator=self._random)
+        best = scores.argmax(dim=0, keepdim=True)
+        # One transfer for both: float64 holds an id and a logit exactly.
+        token, logit = torch.cat((best.double(), logits.gather(0, best).double())).tolist()
+        if not math.isfinite(logit):
+            raise StageError("the LLM gave no number where a token was due (NaN); ask again")
+        return int(token)
 
 
 def penalise(logits: Tensor, said: Sequence[int], penalty: float) -> Tensor:

@@ -8,12 +8,12 @@ keeps the default of the published model cards.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from textpro_stream.checkpoint import read_json
 from textpro_stream.errors import WeightsError
 from textpro_stream.llm.chat import Chat
 from textpro_stream.llm.fusion import FusionKind, FusionSpec, MarkerMode
@@ -54,12 +54,7 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
         WeightsError: not readable.
     """
     path = folder / CONFIG_NAME
-    if not path.exists():
-        return None
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: not readable as a JSON object ({error})") from error
+    return read_json(path) if path.exists() else None
 
 
 def fusion_spec(

@@ -1,178 +1,74 @@
-"""Llama-family weights from a Hugging Face folder, as plain tensors for the lean forward.
+"""Llama-family weights from a Hugging Face folder into the modules of `model.py`.
 
 Llama, Qwen2 and Mistral without a window are one architecture with switches; SmolLM2, Llama 3 and
 Qwen2.5 are among them. Released TextPro checkpoints keep the same tensors, perhaps under a prefix
-and with a projector beside them. Other architectures go to `foreign.py`.
+and with a projector beside them. Other architectures go to `transformers_model.py`.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from textpro_stream.checkpoint import Checkpoint, read_config
 from textpro_stream.errors import WeightsError
-from textpro_stream.linear import Linear, Vocabulary, linear
+from textpro_stream.linear import Vocabulary, frozen, linear, quantise
+from textpro_stream.llm.model import Block, Dimensions, Llama
 from textpro_stream.llm.rotation import Rotation
 
-LEAN_TYPES = ("llama", "qwen2", "mistral")
+LLAMA_TYPES = ("llama", "qwen2", "mistral")
 ROPE_KINDS = ("default", "linear", "llama3")
+ANCHOR = "embed_tokens.weight"  # every LLM has exactly one
 
 
-@dataclass(frozen=True, slots=True)
-class Dimensions:
-    """The sizes and switches of one model, from its config.json."""
-
-    d_model: int
-    d_mlp: int
-    d_head: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    n_vocabulary: int
-    context: int  # rows that the model was trained for
-    eps: float
-    tied: bool  # the vocabulary projection is the embedding
-    rope: Mapping[str, Any]  # rope_type, rope_theta and what the kind needs
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One block."""
-
-    attention_norm: Tensor | None  # (d_model,); None: folded into qkv
-    qkv: Linear  # d_model -> (heads + 2 kv heads) x d_head
-    out: Linear
-    mlp_norm: Tensor | None  # (d_model,); None: folded into gate_up
-    gate_up: Linear  # d_model -> 2 x d_mlp
-    down: Linear
-
-
-@dataclass(frozen=True, slots=True)
-class LlamaWeights:
-    """Everything the forward reads. Shared by all conversations, never written."""
-
-    dims: Dimensions
-    dtype: torch.dtype  # of activations and cache
-    embedding: Tensor  # (n_vocabulary, d_model)
-    layers: tuple[Layer, ...]
-    norm: Tensor  # (d_model,)
-    vocabulary: Vocabulary
-    rotation: Rotation | None  # between rows and layers, and back before the last norm
-
-
-class Checkpoint:
-    """The tensors of safetensors files, read one by one.
-
-    Args:
-        folder: all of its files together, or one file.
+def own_prefix(checkpoint: Checkpoint) -> str:
+    """What stands before the LLM's own names, found by its embedding.
 
     Raises:
-        WeightsError: no files, or a damaged one.
+        WeightsError: no embedding, or several.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        files = [folder] if folder.is_file() else sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise WeightsError(
-                f"{folder}: no *.safetensors; save the model with save_pretrained", folder=folder
-            )
-        self._home: dict[str, Any] = {}
-        self.metadata: dict[str, str] = {}
-        for file in files:
-            try:
-                opened: Any = safe_open(file, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise WeightsError(f"{file}: damaged ({error}); pull the model again") from error
-            self.metadata |= opened.metadata() or {}
-            for key in opened.keys():  # noqa: SIM118 - not a dict
-                self._home[key] = opened
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._home
-
-    def foreign_keys(self) -> Iterator[str]:
-        """Tensor names beside a Llama-family LLM's own; all, where there is no LLM."""
-        own: tuple[str, ...] = ()
-        if any(key.endswith("embed_tokens.weight") for key in self._home):
-            body = self.prefix()
-            names = ("embed_tokens.", "layers.", "norm.", "rotary_emb.")
-            own = (*(body + name for name in names), f"{_head_prefix(body)}lm_head.")
-        return (key for key in self._home if not (own and key.startswith(own)))
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """A tensor's shape, without reading it."""
-        return tuple(self._home[key].get_slice(key).get_shape())
-
-    def read(self, key: str, shape: tuple[int, ...]) -> Tensor:
-        """One tensor in the file's dtype, on the CPU.
-
-        Raises:
-            WeightsError: missing, or of another shape.
-        """
-        if key not in self._home:
-            raise WeightsError(
-                f"{self.folder}: no tensor {key}; this is not the model that its config.json says",
-                folder=self.folder,
-                key=key,
-            )
-        found = self.shape(key)
-        if found != shape:
-            raise WeightsError(
-                f"{self.folder}: {key} is {list(found)}, config.json says {list(shape)}",
-                key=key,
-                found=found,
-                expected=shape,
-            )
-        tensor: Tensor = self._home[key].get_tensor(key)
-        return tensor
-
-    def prefix(self) -> str:
-        """What stands before the LLM's own names, found by its embedding."""
-        ends = [key for key in self._home if key.endswith("embed_tokens.weight")]
-        if len(ends) != 1:
-            raise WeightsError(
-                f"{self.folder}: {len(ends)} tensors end with embed_tokens.weight, expected one",
-                folder=self.folder,
-            )
-        return ends[0].removesuffix("embed_tokens.weight")
+    found = checkpoint.prefixes(ANCHOR)
+    if len(found) != 1:
+        raise WeightsError(
+            f"{checkpoint.folder}: {len(found)} tensors end with {ANCHOR}, expected one",
+            folder=checkpoint.folder,
+        )
+    return found[0]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def foreign_keys(checkpoint: Checkpoint) -> list[str]:
+    """Tensor names beside a Llama-family LLM's own; all, where there is no LLM."""
+    own: tuple[str, ...] = ()
+    if checkpoint.prefixes(ANCHOR):
+        body = own_prefix(checkpoint)
+        names = ("embed_tokens.", "layers.", "norm.", "rotary_emb.")
+        own = (*(body + name for name in names), f"{_head_prefix(body)}lm_head.")
+    return [key for key in checkpoint if not (own and key.startswith(own))]
+
+
+def language_config(folder: Path) -> dict[str, Any]:
     """config.json; where a wrapper keeps the LLM's part under a key of its own, that part.
 
     Raises:
         WeightsError: missing or unreadable.
     """
-    path = folder / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"{folder}: no config.json; give a folder in Hugging Face layout") from (
-            error
-        )
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not readable as JSON ({error})") from error
+    config = read_config(folder)
     for key in ("llm_config", "text_config", "language_config"):
         if isinstance(config.get(key), dict):
             return dict(config[key])
     return config
 
 
-def is_lean(config: Mapping[str, Any]) -> bool:
-    """Whether our own forward computes this model exactly."""
+def is_llama(config: Mapping[str, Any]) -> bool:
+    """Whether `model.py` computes this model exactly."""
     windows = config.get("layer_types") or ()
     return (
-        config.get("model_type") in LEAN_TYPES
+        config.get("model_type") in LLAMA_TYPES
         and config.get("hidden_act", "silu") == "silu"
         and _rope(config)["rope_type"] in ROPE_KINDS
         and all(kind == "full_attention" for kind in windows)
@@ -208,12 +104,12 @@ def dimensions(config: Mapping[str, Any], folder: Path) -> Dimensions:
 
 def load_weights(
     checkpoint: Checkpoint, config: Mapping[str, Any], dtype: str, device: torch.device
-) -> LlamaWeights:
-    """Read, fuse and place the tensors of one model.
+) -> Llama:
+    """Read, fuse and place the tensors of one model; its parameters ask for no gradient.
 
     Args:
         checkpoint: the folder's tensors.
-        config: the LLM's part of its config.json; `is_lean` holds.
+        config: the LLM's part of its config.json; `is_llama` holds.
         dtype: float32, bfloat16, float16 or int8 (float32 activations; CPU only).
         device: where the tensors go.
 
@@ -225,96 +121,74 @@ def load_weights(
         raise WeightsError(f"dtype int8 runs on the CPU only, device is {device}: use bfloat16")
     kind = torch.float32 if int8 else getattr(torch, dtype)
     dims = dimensions(config, checkpoint.folder)
-    prefix = checkpoint.prefix()
+    prefix = own_prefix(checkpoint)
     d, heads, kv_heads = dims.d_model, dims.n_heads * dims.d_head, dims.n_kv_heads * dims.d_head
-
-    rotation = Rotation(d, device) if int8 else None
-    mlp_rotation = Rotation(dims.d_mlp, device) if int8 else None
+    with torch.device("meta"):  # shapes only: nothing is initialised in vain
+        model = Llama(dims)
 
     def tensor(key: str, *shape: int) -> Tensor:
         return checkpoint.read(key, shape).to(device, kind)
 
-    def stacked(
-        at: str, parts: tuple[tuple[str, int], ...], d_in: int
-    ) -> tuple[Tensor, Tensor | None]:
-        weight = torch.cat([tensor(f"{at}.{name}.weight", width, d_in) for name, width in parts])
-        if not any(f"{at}.{name}.bias" in checkpoint for name, _ in parts):
-            return weight, None
-        return weight, torch.cat([tensor(f"{at}.{name}.bias", width) for name, width in parts])
+    def stacked(at: str, d_in: int, **parts: int) -> nn.Linear:
+        weight = torch.cat([tensor(f"{at}.{name}.weight", n, d_in) for name, n in parts.items()])
+        if not any(f"{at}.{name}.bias" in checkpoint for name in parts):
+            return linear(weight)
+        return linear(
+            weight, torch.cat([tensor(f"{at}.{name}.bias", n) for name, n in parts.items()])
+        )
 
-    def reader(
-        at: str, norm: str, parts: tuple[tuple[str, int], ...]
-    ) -> tuple[Tensor | None, Linear]:
-        """What reads from the residual stream, with the norm in front of it."""
-        gain = tensor(f"{norm}.weight", d)
-        weight, bias = stacked(at, parts, d)
-        if rotation is None:
-            return gain, linear(weight, bias)
-        return None, linear(rotation.rows(weight * gain), bias, int8=True)
+    def fill(at: str, block: Block) -> None:
+        block.attention_norm = frozen(tensor(f"{at}.input_layernorm.weight", d))
+        block.qkv = stacked(f"{at}.self_attn", d, q_proj=heads, k_proj=kv_heads, v_proj=kv_heads)
+        block.out = stacked(f"{at}.self_attn", heads, o_proj=d)
+        block.mlp_norm = frozen(tensor(f"{at}.post_attention_layernorm.weight", d))
+        block.gate_up = stacked(f"{at}.mlp", d, gate_proj=dims.d_mlp, up_proj=dims.d_mlp)
+        block.down = stacked(f"{at}.mlp", dims.d_mlp, down_proj=d)
+        if rotation is not None and mlp_rotation is not None:
+            turn(block, rotation, mlp_rotation)
+            quantise(block)
 
-    def writer(at: str, name: str, d_in: int, turn: Rotation | None) -> Linear:
-        """What writes to it; `turn` is applied to its input."""
-        weight, bias = stacked(at, ((name, d),), d_in)
-        if rotation is None:
-            return linear(weight, bias)
-        if turn is not None:
-            weight = turn.rows(weight)
-        bias = None if bias is None else rotation.rows(bias[None])[0]
-        product = linear(rotation.columns(weight), bias, int8=True)
-        return product if turn is None else lambda x: product(turn.rows(x))
-
-    def layer(i: int) -> Layer:
-        at = f"{prefix}layers.{i}"
-        heads_of = (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads))
-        attention_norm, qkv = reader(f"{at}.self_attn", f"{at}.input_layernorm", heads_of)
-        halves = (("gate_proj", dims.d_mlp), ("up_proj", dims.d_mlp))
-        mlp_norm, gate_up = reader(f"{at}.mlp", f"{at}.post_attention_layernorm", halves)
-        out = writer(f"{at}.self_attn", "o_proj", heads, None)
-        down = writer(f"{at}.mlp", "down_proj", dims.d_mlp, mlp_rotation)
-        return Layer(attention_norm, qkv, out, mlp_norm, gate_up, down)
-
+    rotation, mlp_rotation = (Rotation(d), Rotation(dims.d_mlp)) if int8 else (None, None)
     # Turning and packing int8 weights takes a core two seconds; torch lets go of the GIL meanwhile.
-    with ThreadPoolExecutor(2) as pool:
-        layers = list(pool.map(layer, range(dims.n_layers)))
-    embedding = checkpoint.read(f"{prefix}embed_tokens.weight", (dims.n_vocabulary, d))
-    if not int8:  # int8 looks rows up and re-scores a few: the file's own dtype is exact and small
-        embedding = embedding.to(device, kind)
-    head = embedding
+    with torch.no_grad(), ThreadPoolExecutor(2) as pool:
+        names = [f"{prefix}layers.{i}" for i in range(dims.n_layers)]
+        list(pool.map(fill, names, model.blocks))
+    model.norm = frozen(tensor(f"{prefix}norm.weight", d))
+    model.rotation = rotation
+
+    def table(key: str) -> nn.Parameter:
+        found = checkpoint.read(key, (dims.n_vocabulary, d))
+        # int8 looks rows up and re-scores a few: the file's own dtype is exact and small
+        return frozen(found if int8 else found.to(device, kind))
+
+    model.embedding = table(prefix + ANCHOR)
+    head = model.embedding
     if not dims.tied:
-        head = checkpoint.read(f"{_head_prefix(prefix)}lm_head.weight", (dims.n_vocabulary, d))
-        head = head if int8 else head.to(device, kind)
-    return LlamaWeights(
-        dims=dims,
-        dtype=kind,
-        embedding=embedding,
-        layers=tuple(layers),
-        norm=tensor(f"{prefix}norm.weight", d),
-        vocabulary=Vocabulary(head, int8=int8),
-        rotation=rotation,
-    )
+        head = table(f"{_head_prefix(prefix)}lm_head.weight")
+    model.vocabulary = Vocabulary(head, int8=int8)
+    return model
 
 
-def rope_table(dims: Dimensions, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines of rotary positions 0 to length-1, float32, (length, 1, d_head).
+@torch.no_grad()
+def turn(block: Block, rotation: Rotation, mlp_rotation: Rotation) -> None:
+    """Fold norms and rotations into a block's products, in place; see `rotation.py`.
 
-    The sine's first half is negated, so that rotating is `x * cos + roll(x, d_head/2) * sin`.
-    Kinds: default, linear (positions shrunk) and llama3 (slow turns shrunk, fast ones kept, a
-    blend between; Llama 3.1's rule).
+    Args:
+        block: float32.
+        rotation: of the residual stream.
+        mlp_rotation: of what `down` reads.
     """
-    rope = dims.rope
-    steps = torch.arange(0, dims.d_head, 2, dtype=torch.float32)
-    speed = 1.0 / float(rope["rope_theta"]) ** (steps / dims.d_head)  # (d_head/2,)
-    if rope["rope_type"] == "linear":
-        speed = speed / float(rope["factor"])
-    if rope["rope_type"] == "llama3":
-        low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
-        turns = float(rope["original_max_position_embeddings"]) * speed / (2 * math.pi)
-        keep = ((turns - low) / (high - low)).clamp(0.0, 1.0)
-        speed = keep * speed + (1 - keep) * speed / float(rope["factor"])
-    angles = torch.arange(length, dtype=torch.float32)[:, None] * speed
-    cos, sin = angles.cos(), angles.sin()
-    cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-    return cos[:, None].to(device), sin[:, None].to(device)
+    readers = ((block.qkv, block.attention_norm), (block.gate_up, block.mlp_norm))
+    for reader, norm in readers:
+        assert norm is not None, "turned already"
+        reader.weight = frozen(rotation.rows(reader.weight * norm))
+    block.attention_norm = block.mlp_norm = None
+    block.down.weight = frozen(mlp_rotation.rows(block.down.weight))
+    block.rotation = mlp_rotation
+    for writer in (block.out, block.down):
+        writer.weight = frozen(rotation.columns(writer.weight))
+        if writer.bias is not None:
+            writer.bias = frozen(rotation.rows(writer.bias))
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, Any]:

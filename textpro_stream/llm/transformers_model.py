@@ -16,7 +16,7 @@ from textpro_stream.errors import WeightsError
 from textpro_stream.llm.session import check_room
 
 
-class ForeignModel:
+class TransformersModel:
     """Weights under `transformers`, shared by all conversations.
 
     Raises:
@@ -42,23 +42,22 @@ class ForeignModel:
                 " choose a model with attention only",
                 folder=folder,
             )
-        self._model = model.to(device).eval()
+        self._model = model.to(device).eval().requires_grad_(False)
         self.dtype, self.device = dtype, device
         config = self._model.config.get_text_config()
         self.d_model: int = config.hidden_size
         self.n_vocabulary: int = config.vocab_size
         self.context: int = config.max_position_embeddings
 
-    @torch.inference_mode()
     def embed(self, ids: list[int]) -> Tensor:
         """Rows (n, d_model) of token ids."""
         index = torch.tensor(ids, dtype=torch.long).to(self.device, non_blocking=True)
         rows: Tensor = self._model.get_input_embeddings()(index)
         return rows
 
-    def open(self, capacity: int) -> ForeignSession:
+    def open(self, capacity: int) -> TransformersSession:
         """A fresh cache for one conversation."""
-        return ForeignSession(self, capacity)
+        return TransformersSession(self, capacity)
 
     def forward(self, rows: Tensor, cache: object) -> Tensor:
         """Append rows (n, d_model) to `cache`; logits (n, n_vocabulary)."""
@@ -68,10 +67,10 @@ class ForeignModel:
         return logits[0]
 
 
-class ForeignSession:
+class TransformersSession:
     """`contracts.Session` over a `DynamicCache`."""
 
-    def __init__(self, model: ForeignModel, capacity: int) -> None:
+    def __init__(self, model: TransformersModel, capacity: int) -> None:
         from transformers import DynamicCache
 
         self.capacity = capacity
@@ -93,7 +92,6 @@ class ForeignSession:
             del self._rows[length:]
             self._last = None
 
-    @torch.inference_mode()
     def prefill(self, rows: Tensor) -> None:
         """Append rows (n, d_model).
 
@@ -110,7 +108,6 @@ class ForeignSession:
         """Append one token's row."""
         self.prefill(self._model.embed([token]))
 
-    @torch.inference_mode()
     def logits(self) -> Tensor:
         """Next-token logits after the last row, float32, shape (n_vocabulary,)."""
         assert self._rows, "no row has been prefilled"
