@@ -38,7 +38,8 @@ class Tone:
 
     def pooled(self) -> Tensor:
         """Mean state, float32, (d_prosody,)."""
-        return torch.cat([span.states for span in self.spans]).float().mean(dim=0)
+        states = [span.states for span in self.spans if span.states is not None]
+        return torch.cat(states).float().mean(dim=0)
 
 
 Row = int | Tone  # a token id, or a tone of voice
@@ -132,53 +133,10 @@ def _interleaved(said: AlignedText, spec: FusionSpec, *, whole: bool) -> list[Ro
 
 def _prosody(spans: Sequence[TokenSpan], spec: FusionSpec) -> list[Row]:
     """The prosody row over `spans`; nothing where none of them was spoken (typed text)."""
-    spoken = tuple(span for span in spans if len(span.states))
+    spoken = tuple(span for span in spans if span.states is not None and len(span.states))
     if not spoken:
         return []
     if spec.marker_mode == "replace":
         return [Tone(spoken)]
     assert spec.marker is not None, "a marker row needs a marker"
     return [spec.marker, Tone(spoken)]
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """How far the causal grouping of one turn lies from the published offline split."""
-
-    groups: int
-    cosine: float  # mean over groups, of the pooled vectors
-    shift: float  # mean over inner boundaries, Whisper tokens
-
-
-def parity(said: AlignedText, spec: FusionSpec) -> Parity:
-    """Compare with the split that needs the totals: M states in G near-equal runs, in order.
-
-    The paper's cards name the split; its rounding is unknown, so the first runs are the longer
-    ones here. Runs left empty where M < G are skipped.
-    """
-    states = [span.states.float() for span in said.spans if len(span.states)]
-    groups = groups_of(said, spec.group)
-    if not states or not groups:
-        return Parity(0, 1.0, 0.0)
-    offline = torch.tensor_split(torch.cat(states), len(groups))
-    tones = [row for row in _interleaved(said, spec, whole=True) if isinstance(row, Tone)]
-    pairs = zip(tones, offline, strict=False)
-    cosines = [
-        float(torch.cosine_similarity(tone.pooled(), run.mean(dim=0), dim=0))
-        for tone, run in pairs
-        if len(run)
-    ]
-    ours = _ends([sum(len(span.states) for span in group) for group in groups])
-    theirs = _ends([len(run) for run in offline])
-    shifts = [abs(a - b) for a, b in zip(ours[:-1], theirs[:-1], strict=True)]
-    return Parity(
-        len(groups), sum(cosines) / len(cosines), sum(shifts) / len(shifts) if shifts else 0.0
-    )
-
-
-def _ends(sizes: Sequence[int]) -> list[int]:
-    total, ends = 0, []
-    for size in sizes:
-        total += size
-        ends.append(total)
-    return ends

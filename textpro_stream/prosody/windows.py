@@ -59,6 +59,7 @@ class ProsodyTracker:
         return self._windows(closing=True)
 
     def _take(self, span: TokenSpan) -> None:
+        assert span.states is not None, "a spoken word has states"
         states = span.states.detach().float().cpu().numpy()
         middle = (span.start + span.end) // 2
         if self._words:

@@ -22,13 +22,13 @@ from textpro_stream.contracts import (
     POSITION_HOP,
     SAMPLE_RATE,
     AudioChunk,
-    Observer,
     TokenSpan,
     Transcript,
-    Unobserved,
     samples_of_ms,
 )
 from textpro_stream.errors import ConfigError
+from textpro_stream.ports import Observer
+from textpro_stream.telemetry.trace import Unobserved
 from textpro_stream.linear import Vocabulary
 from textpro_stream.whisper.decoder import DecoderState
 from textpro_stream.whisper.encoder import EncoderState
