@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_llm import D_PROSODY, spoken
 
 from textpro_stream.contracts import TokenSpan
-from textpro_stream.llm.fusion import FusionSpec, Row, Said, Tone, groups_of, parity, rows_of
+from textpro_stream.llm.fusion import AlignedText, FusionSpec, Row, Tone, groups_of, parity, rows_of
 
 INTERLEAVE, GLOBAL, TEXT = FusionSpec("interleave"), FusionSpec("global"), FusionSpec("text")
 
@@ -19,8 +19,8 @@ def by_letters(text: str) -> tuple[list[int], list[tuple[int, int]]]:
     return [ord(c) for c in text], [(i, i + 1) for i in range(len(text))]
 
 
-def said(*spans: TokenSpan) -> Said:
-    return Said.of(spans, by_letters)
+def said(*spans: TokenSpan) -> AlignedText:
+    return AlignedText.of(spans, by_letters)
 
 
 def shape(rows: list[Row]) -> str:
@@ -119,7 +119,7 @@ def test_each_word_belongs_to_one_group(words: list[str]) -> None:
 
 def test_parity_is_perfect_where_words_and_groups_coincide() -> None:
     spec = FusionSpec("interleave", groups_before=0)
-    turn = Said.of(spoken("abcde fghi jklm"), by_letters)
+    turn = AlignedText.of(spoken("abcde fghi jklm"), by_letters)
     found = parity(turn, spec)
     assert (found.groups, found.shift) == (3, 0.0)
     assert found.cosine == pytest.approx(1.0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from caller import Caller
 from safetensors.torch import load_file, save_file
 from tiny_llm import D_PROSODY, spoken, write_tokenizer
 
@@ -75,10 +76,10 @@ def test_a_textpro_checkpoint_brings_its_fusion(textpro: Callable[..., Path], pr
     assert (model.fusion.kind, model.fusion.group) == ("interleave", 5)
     assert model.fusion.marker == model.chat.token_id("<|repo_name|>")
     assert model.notice == ""
-    dialogue = model.open()
-    dialogue.hear(spoken("How long should I boil an egg?"))
-    assert any(isinstance(row, Tone) for row in dialogue._held)
-    assert "".join(dialogue.reply())
+    caller = Caller(model)
+    caller.hear(spoken("How long should I boil an egg?"))
+    assert any(isinstance(row, Tone) for row in caller.rows)
+    assert "".join(caller.reply())
 
 
 def test_its_words_may_still_be_read_alone(textpro: Callable[..., Path]) -> None:
@@ -98,10 +99,10 @@ def test_tone_changes_the_logits_and_the_projectors_rows_are_what_enters(
     torch.testing.assert_close(rows[0], model.rows([7])[0])
     said = []
     for seed in (1, 2):
-        dialogue = model.open()
-        dialogue.hear(spoken("How long should I boil an egg?", seed=seed))
-        dialogue.draft()
-        said.append(dialogue._cache._ready().logits())
+        caller = Caller(model)
+        caller.hear(spoken("How long should I boil an egg?", seed=seed))
+        caller.draft()
+        said.append(caller.snapshot.logits)
     assert not torch.allclose(said[0], said[1], atol=1e-2)
 
 
@@ -139,7 +140,7 @@ def test_an_unusable_folder_is_refused_in_one_line(
 ) -> None:
     damage(llama)
     with pytest.raises(WeightsError, match=told) as caught:
-        load(llama).open()
+        Caller(load(llama))
     assert "\n" not in str(caught.value)
 
 
@@ -237,9 +238,12 @@ def test_loading_our_own_step_does_not_import_transformers(folder_of: Folders) -
     import sys
 
     code = (
-        "import sys, torch; from pathlib import Path; from textpro_stream.llm import LanguageModel;"
-        "from textpro_stream.config import LlmOptions;"
-        "m = LanguageModel.load(Path(sys.argv[1]), LlmOptions(), torch.device('cpu')).open();"
-        "m.say('hello'); next(m.reply(), ''); assert 'transformers' not in sys.modules"
+        "import sys, torch; from pathlib import Path; from textpro_stream.config import LlmOptions;"
+        "from textpro_stream.contracts import OpenTurn, ReplyOptions;"
+        "from textpro_stream.llm import Dialogue, LanguageModel;"
+        "from textpro_stream.telemetry.trace import Unobserved;"
+        "m = LanguageModel.load(Path(sys.argv[1]), LlmOptions(), torch.device('cpu'));"
+        "d = Dialogue(m, m.options, Unobserved()); d.follow(OpenTurn(1, over=True));"
+        "assert d.draw(d.reply(ReplyOptions())); assert 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(folder_of("Llama"))], check=True, timeout=60)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from caller import Caller
 from tiny_llm import D_PROSODY, spoken
 
 from textpro_stream import store
@@ -55,12 +56,12 @@ def prompt(model: LanguageModel, question: str) -> list[int]:
 
 
 def reply_ids(model: LanguageModel, question: str) -> list[int]:
-    dialogue = model.open(GREEDY)
-    dialogue.hear(spoken(question))
-    dialogue.draft()
-    list(dialogue.reply())
-    assert dialogue._reply is not None
-    return dialogue._reply.tokens
+    caller = Caller(model, GREEDY)
+    caller.hear(spoken(question))
+    caller.draft()
+    list(caller.reply())
+    caller.end_turn()
+    return [row for row in caller.snapshot.entries[-1].rows if isinstance(row, int)]
 
 
 @torch.inference_mode()
@@ -85,7 +86,7 @@ def test_words_one_by_one_are_the_words_at_once(folder: Path, fusion: str) -> No
     options = LlmOptions(dtype="float32", fusion=fusion, projector="random")
     model = LanguageModel.load(folder, options, torch.device("cpu"), d_prosody=D_PROSODY)
     spans = spoken(QUESTIONS[2])
-    whole, growing = model.open(), model.open()
+    whole, growing = Caller(model), Caller(model)
     whole.hear(spans)
     whole.draft()
     for n, span in enumerate(spans):
@@ -95,8 +96,9 @@ def test_words_one_by_one_are_the_words_at_once(folder: Path, fusion: str) -> No
             next(growing.reply())
             growing.resume()
     growing.draft()
-    assert growing._held == whole._held
-    torch.testing.assert_close(growing._cache.logits(), whole._cache.logits(), atol=2e-3, rtol=1e-3)
+    grown, told = growing.snapshot, whole.snapshot
+    assert grown.rows == told.rows
+    torch.testing.assert_close(grown.logits, told.logits, atol=2e-3, rtol=1e-3)
 
 
 @torch.inference_mode()
@@ -151,12 +153,12 @@ def test_int8_decodes_at_least_twice_as_fast(exact: LanguageModel, fast: Languag
 
 
 def test_a_conversation_remembers_and_stays_on_topic(fast: LanguageModel) -> None:
-    dialogue = fast.open()
+    caller = Caller(fast)
     replies: Sequence[str] = []
     for text in ("What is the capital of France?", "And of Italy?"):
-        dialogue.hear(spoken(text))
-        dialogue.draft()
-        replies = [*replies, "".join(dialogue.reply())]
-        dialogue.end_turn()
+        caller.hear(spoken(text))
+        caller.draft()
+        replies = [*replies, "".join(caller.reply())]
+        caller.end_turn()
     assert "Paris" in replies[0]
     assert "Rome" in replies[1]

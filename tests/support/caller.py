@@ -136,8 +136,9 @@ class Caller:
 
     def end_turn(self, heard: int | None = None, *, called: bool = True) -> None:
         """The turn is over, so much of its reply was heard; the next one begins."""
+        number = self.turn.number
+        self.turn, self.drawn = OpenTurn(number + 1), False  # whatever becomes of it
         self.dialogue.close_turn(Playout(heard, called))
-        self.turn, self.drawn = OpenTurn(self.turn.number + 1), False
 
     def add(self, message: Message, after: str | None = None) -> None:
         self.dialogue.edit(Add(message, after))
