@@ -16,7 +16,14 @@ from jinja2 import Environment
 from tiny_llm import TEMPLATE, spoken, write_tokenizer
 from watched import watched
 
-from textpro_stream.contracts import GenerationEnd, Message, ReplyOptions, Tool, ToolCall
+from textpro_stream.contracts import (
+    GenerationEnd,
+    Message,
+    Playout,
+    ReplyOptions,
+    Tool,
+    ToolCall,
+)
 from textpro_stream.errors import ConfigError, StageError
 from textpro_stream.llm import LanguageModel
 from textpro_stream.llm.chat import Chat, Part
@@ -429,13 +436,15 @@ def test_an_aside_knows_only_its_own_messages(
     assert caller.end == GenerationEnd("stop", len(alone.rows), 0)
     assert caller.dialogue.tokens_cached > held  # it has a cache of its own
     assert caller.text == before
-    caller.end_turn(heard)
+    caller.dialogue.close_turn(Playout(heard))
+    assert caller.dialogue.tokens_cached <= held + 20  # its cache is gone
+    caller.begin()
     left = [Message("a1", "assistant", "Ten minutes."[:heard])] if remember and heard != 0 else []
     assert list(caller.messages) == [Message("u", "user", "Secret."), *left]
     check(caller)
 
 
-def test_a_reply_that_nobody_is_to_remember_still_knows_everything(
+def test_a_reply_that_nobody_is_to_remember_knows_all_but_the_open_turn(
     told_by: With, scripted: Callable[..., None]
 ) -> None:
     model = told_by()
@@ -444,15 +453,21 @@ def test_a_reply_that_nobody_is_to_remember_still_knows_everything(
     caller.ask("How long?")
     caller.end_turn()
     caller.say("And rice?")
-    caller.draft()
-    usual = list(caller.reply())
-    standing = caller.end
-    assert list(caller.reply(ReplyOptions(remember=False))) == usual
-    assert caller.end is not None
-    assert standing is not None
-    assert caller.end.prompt_tokens == standing.prompt_tokens
-    caller.end_turn()
-    assert [m.id for m in caller.messages] == ["u1", "a1", "u2"]
+    before = caller.text
+    asked = ReplyOptions(remember=False)
+    reading = caller.dialogue.reply(9, asked)
+    drawn: list[object] = []
+    while not any(isinstance(delta, GenerationEnd) for delta in drawn):
+        drawn += caller.dialogue.draw(reading) or []
+    alone = Caller(model)
+    for message in caller.messages:
+        alone.add(message)
+    alone.draft()
+    assert drawn[-1] == GenerationEnd("stop", len(alone.rows), 0)
+    assert caller.text == before
+    caller.dialogue.close_turn(Playout())
+    assert [m.id for m in caller.messages] == ["u1", "a1"]
+    assert caller.text == before  # the open turn goes on where it was
     check(caller)
 
 

@@ -54,7 +54,7 @@ def turn(number: int, text: str = "", *, over: bool = False) -> OpenTurn:
 async def draw(dialogue: Dialogue, options: ReplyOptions = PLAIN) -> tuple[str, GenerationEnd]:
     """A whole reply."""
     text, end = "", None
-    async for delta in dialogue.reply(options):
+    async for delta in dialogue.reply(1, options):
         match delta:
             case TextDelta(text=piece):
                 text += piece
@@ -94,7 +94,7 @@ async def test_a_turn_from_its_first_words_to_its_end(dialogue: Dialogue) -> Non
 
 async def test_a_reply_ends_when_the_speaker_goes_on(dialogue: Dialogue) -> None:
     await dialogue.follow(turn(1, "How long", over=True))
-    async with aclosing(dialogue.reply(PLAIN)) as reply:
+    async with aclosing(dialogue.reply(1, PLAIN)) as reply:
         assert isinstance(await anext(reply), TextDelta)
         await dialogue.follow(turn(1, "How long", over=True))  # nothing new: it goes on
         assert isinstance(await anext(reply), TextDelta)
@@ -110,7 +110,7 @@ async def test_a_reply_that_was_left_is_the_same_when_drawn_again(
     model = replace(model, options=replace(model.options, temperature=0.8))
     dialogue = LocalEngine(model, device).open(model.options, Unobserved())
     await dialogue.follow(turn(1, "How long?", over=True))
-    async with aclosing(dialogue.reply(PLAIN)) as reply:
+    async with aclosing(dialogue.reply(1, PLAIN)) as reply:
         first = await anext(reply)
     assert isinstance(first, TextDelta)
     whole, end = await draw(dialogue)
@@ -129,7 +129,7 @@ async def test_hearing_comes_between_two_tokens(dialogue: Dialogue, device: Devi
     heard: list[int] = []
     drawn: list[object] = []
     await dialogue.follow(turn(1, "How long?", over=True))
-    async for delta in dialogue.reply(PLAIN):
+    async for delta in dialogue.reply(1, PLAIN):
         drawn.append(delta)
         await device.run(Hear())
     assert heard == list(range(1, len(drawn) + 1))

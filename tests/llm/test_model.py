@@ -244,6 +244,6 @@ def test_loading_our_own_step_does_not_import_transformers(folder_of: Folders) -
         "from textpro_stream.telemetry.trace import Unobserved;"
         "m = LanguageModel.load(Path(sys.argv[1]), LlmOptions(), torch.device('cpu'));"
         "d = Dialogue(m, m.options, Unobserved()); d.follow(OpenTurn(1, over=True));"
-        "assert d.draw(d.reply(ReplyOptions())); assert 'transformers' not in sys.modules"
+        "assert d.draw(d.reply(1, ReplyOptions())); assert 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(folder_of("Llama"))], check=True, timeout=60)

@@ -115,7 +115,7 @@ class Caller:
         if not self.turn.over:
             with suppress(StageError):  # too long for the context: what fits is replied to
                 self.draft()
-        reading, self.drawn, self.deltas = self.dialogue.reply(options), True, []
+        reading, self.drawn, self.deltas = self.dialogue.reply(self.turn.number, options), True, []
 
         def pieces() -> Iterator[str]:
             while (deltas := self.dialogue.draw(reading)) is not None:
