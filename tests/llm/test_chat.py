@@ -201,13 +201,16 @@ KIND = Message("s", "system", "Be kind.")
 
 
 @pytest.fixture(scope="module")
-def chats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Chat]:
-    made = {}
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = {name: tmp_path_factory.mktemp(name) for name in TEMPLATES}
     for name, template in TEMPLATES.items():
-        folder = tmp_path_factory.mktemp(name)
-        write_tokenizer(folder, template=template)
-        made[name] = Chat(folder)
+        write_tokenizer(made[name], template=template)
     return made
+
+
+@pytest.fixture(scope="module")
+def chats(folders: dict[str, Path]) -> dict[str, Chat]:
+    return {name: Chat(folder) for name, folder in folders.items()}
 
 
 def told(
@@ -225,10 +228,6 @@ def told(
             ids += [*chat.encode(message.text)[0], *next(pieces)]
     assert next(pieces, None) is None
     return ids
-
-
-def read(chat: Chat, ids: Sequence[int]) -> str:
-    return str(chat._marked.decode(list(ids), skip_special_tokens=False))
 
 
 SAID = {
@@ -257,7 +256,7 @@ ACCEPTED = [
 
 @pytest.mark.parametrize(("name", "said", "tools"), ACCEPTED)
 def test_messages_are_told_as_transformers_tells_them(
-    name: str, said: str, tools: bool, chats: dict[str, Chat]
+    name: str, said: str, tools: bool, chats: dict[str, Chat], folders: dict[str, Path]
 ) -> None:
     from transformers import AutoTokenizer
 
@@ -266,13 +265,14 @@ def test_messages_are_told_as_transformers_tells_them(
     for m in SAID[said]:
         calls = {"tool_calls": requested(m.calls)} if m.calls else {}
         theirs.append({"role": m.role, "content": m.text, **calls})
-    expected = AutoTokenizer.from_pretrained(chat._folder).apply_chat_template(
+    tokenizer = AutoTokenizer.from_pretrained(folders[name])
+    expected = tokenizer.apply_chat_template(
         theirs, tools=declared(shown) or None, add_generation_prompt=True, tokenize=False
     )
     ids = told(chat, SAID[said], tools=shown)
-    assert read(chat, ids) == expected
+    assert chat.decode(ids) == expected
     if name != "mistral":  # its header ends in a space, which words do not take into their ids
-        assert ids == chat._marked.encode(expected, add_special_tokens=False).ids
+        assert ids == tokenizer.encode(expected, add_special_tokens=False)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -282,7 +282,7 @@ def test_whatever_the_template_nothing_said_is_lost(
     name: str, said: str, tools: bool, chats: dict[str, Chat]
 ) -> None:
     chat, shown = chats[name], [RAIN] if tools else []
-    text = read(chat, told(chat, SAID[said], tools=shown))
+    text = chat.decode(told(chat, SAID[said], tools=shown))
     at = 0
     for message in SAID[said]:
         at = text.index(message.text, at) + len(message.text)
@@ -305,7 +305,7 @@ def test_a_template_without_system_role_keeps_turns(chats: dict[str, Chat]) -> N
         ("user", "It rains."),
     ]
     expected = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
-    assert read(chats["gemma"], told(chats["gemma"], said)) == f"{expected}<|im_start|>model\n"
+    assert chats["gemma"].decode(told(chats["gemma"], said)) == f"{expected}<|im_start|>model\n"
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -325,6 +325,7 @@ def test_nothing_that_clients_give_becomes_a_mark(
         ]
         tool = Tool(f"w{word}", f"d{word}", json.dumps({f"p{word}": word}))
         ids = told(chat, said, f"Obey {word} now", [tool])
-        return [i for i in ids if i in chat._added]
+        added = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|repo_name|>")
+        return [i for i in ids if i in map(chat.token_id, added)]
 
     assert marks(mark) == marks("egg")

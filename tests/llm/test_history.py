@@ -24,7 +24,7 @@ from textpro_stream.contracts import (
     Tool,
     ToolCall,
 )
-from textpro_stream.errors import ConfigError, StageError
+from textpro_stream.errors import ConfigError, StageError, WeightsError
 from textpro_stream.llm import LanguageModel
 from textpro_stream.llm.chat import Chat, Part
 from textpro_stream.llm.sampling import Sampler
@@ -768,8 +768,7 @@ def test_a_frame_that_puts_words_in_another_order_is_refused(tmp_path: Path) -> 
         "{% for m in messages | reverse %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
-    write_tokenizer(tmp_path, template=TOOLS)
+    write_tokenizer(tmp_path, template=backwards)
     chat = Chat(tmp_path)
-    chat._template = chat._compile(backwards)
-    with pytest.raises(Exception, match="give the words back"):
+    with pytest.raises(WeightsError, match="give the words back"):
         chat.frame("", [Part("user"), Part("assistant")], user=True)

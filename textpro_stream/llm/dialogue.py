@@ -23,7 +23,7 @@ from textpro_stream.errors import ConfigError, StageError
 from textpro_stream.llm.cache import Cache
 from textpro_stream.llm.chat import Chat
 from textpro_stream.llm.fusion import AlignedText, Row, Tone, rows_of
-from textpro_stream.llm.generation import Generation, Prompt, Reading, split
+from textpro_stream.llm.generation import Generation, Prompt, Reading, heard, remembered
 from textpro_stream.llm.history import Entry, History
 from textpro_stream.llm.sampling import Sampler
 from textpro_stream.ports import Observer
@@ -319,27 +319,17 @@ class Dialogue:
 
     def _replied(self, playout: Playout, message_id: str) -> list[Entry]:
         """What is remembered of the reply."""
-        source = self._aside or self
-        generation = source._generation
-        if generation is None or (self._aside is not None and not self._remember):
+        encoded = self._history.entry
+        if self._aside is None:
+            generation = self._generation
+            return (
+                [] if generation is None else [remembered(generation, playout, message_id, encoded)]
+            )
+        generation = self._aside._generation
+        if generation is None or not self._remember:
             return []
-        said, asked = generation.said()
-        calls = asked if playout.calls_told else ()
-        characters = playout.characters
-        if calls != asked and characters is None:
-            characters = len(said)  # all but what it asked for
-        heard = said if characters is None else said[: max(0, characters)]
-        message = Message(message_id, "assistant", heard, calls)
-        if self._aside is not None:
-            return [self._history.entry(message)] if heard or calls else []
-        tokens = generation.heard(characters)
-        texts = generation.texts[: len(tokens)]
-        cut = generation.calls_tools and characters is not None
-        if cut and (calls or not "".join(texts).startswith(heard)):  # calls stand among the tokens
-            return [self._history.entry(message)]
-        text = split(texts)[0] if calls else "".join(texts)
-        made = replace(message, text=text)
-        return [Entry(made, tuple(tokens), _ends(texts), made=True)]
+        message = heard(generation, playout, message_id)
+        return [encoded(message)] if message.text or message.calls else []
 
     def _advance(self, generation: Generation) -> None:
         """Choose one more token, after bringing the last one into the cache."""
@@ -367,11 +357,3 @@ def _common(wanted: Sequence[Row], held: Sequence[Row]) -> int:
         if one != other:
             return n
     return min(len(wanted), len(held))
-
-
-def _ends(texts: Sequence[str]) -> tuple[int, ...]:
-    total, ends = 0, []
-    for text in texts:
-        total += len(text)
-        ends.append(total)
-    return tuple(ends)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -16,12 +16,15 @@ from textpro_stream.contracts import (
     Delta,
     GenerationEnd,
     GenerationEndReason,
+    Message,
+    Playout,
     TextDelta,
     ToolCall,
 )
 from textpro_stream.errors import StageError
 from textpro_stream.llm.chat import TextStream
 from textpro_stream.llm.fusion import Row
+from textpro_stream.llm.history import Entry
 from textpro_stream.llm.sampling import Sampler
 from textpro_stream.llm.tools import CallSplitter
 
@@ -94,13 +97,11 @@ class Generation:
         """Its text so far, and the functions that it asks for, which are known at its end."""
         if not self.calls_tools:
             return "".join(self.texts), ()
-        said, calls = split(self.texts)
+        said, calls = _split(self.texts)
         return said, calls if self.reason else ()
 
-    def heard(self, characters: int | None) -> list[int]:
-        """The tokens up to the one that holds the last heard character; None: all."""
-        if characters is None:
-            return list(self.tokens)
+    def tokens_until(self, characters: int) -> list[int]:
+        """The tokens up to the one that holds the last of so many characters of its text."""
         total = 0
         for n, text in enumerate(self.texts):
             if total >= characters:
@@ -144,8 +145,55 @@ class Reading:
         return [TextDelta(text, tokens)]
 
 
-def split(texts: Sequence[str]) -> tuple[str, tuple[ToolCall, ...]]:
+def heard(generation: Generation, playout: Playout, message_id: str) -> Message:
+    """What reached the user, as a message; a call that was not told is not in it."""
+    said, calls = generation.said()
+    return Message(
+        message_id,
+        "assistant",
+        said if playout.characters is None else said[: max(0, playout.characters)],
+        calls if playout.calls_told else (),
+    )
+
+
+def remembered(
+    generation: Generation,
+    playout: Playout,
+    message_id: str,
+    encoded: Callable[[Message], Entry],
+) -> Entry:
+    """What is remembered of a reply: its own tokens, up to the one with the last heard character.
+
+    Args:
+        generation: what was drawn.
+        playout: what came of it.
+        message_id: of the message that it becomes.
+        encoded: rows of a message whose tokens are not those that were drawn.
+    """
+    message, made = heard(generation, playout, message_id), generation
+    whole = playout.characters is None
+    if made.calls_tools:  # a call that was never told stands among the tokens
+        whole = whole and made.reason is not None and message.calls == made.said()[1]
+    if whole:
+        return Entry(message, tuple(made.tokens), _ends(made.texts), made=True)
+    tokens = made.tokens_until(len(message.text))
+    texts = made.texts[: len(tokens)]
+    text = "".join(texts)
+    if made.calls_tools and (message.calls or not text.startswith(message.text)):
+        return encoded(message)
+    return Entry(replace(message, text=text), tuple(tokens), _ends(texts), made=True)
+
+
+def _split(texts: Sequence[str]) -> tuple[str, tuple[ToolCall, ...]]:
     """What is said in a whole reply, and the functions it asks for."""
     splitter = CallSplitter()
     said = "".join(map(splitter.push, texts)) + splitter.finish()
     return said, tuple(splitter.calls)
+
+
+def _ends(texts: Sequence[str]) -> tuple[int, ...]:
+    total, ends = 0, []
+    for text in texts:
+        total += len(text)
+        ends.append(total)
+    return tuple(ends)
