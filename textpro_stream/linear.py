@@ -101,8 +101,8 @@ class Int8Linear(nn.Module):
         # Neither parameter nor buffer: a packed matrix can be neither moved nor saved.
         self._packed = torch.ops.quantized.linear_prepack(quantised, None)
         # The overload itself: choosing it anew in each call costs as much as a small operation.
-        product: Callable[[Tensor, object, bool], Tensor]
-        self._product = product = torch.ops.quantized.linear_dynamic.default
+        self._product: Callable[[Tensor, object, bool], Tensor]
+        self._product = torch.ops.quantized.linear_dynamic.default
         # 7-bit activations, which CPUs without VNNI need to stay clear of overflow
         self._reduce_range = not torch.cpu._is_vnni_supported()
         self._bias = None if source.bias is None else source.bias.detach()
