@@ -27,9 +27,9 @@ from textpro_stream.contracts import (
     samples_of_ms,
 )
 from textpro_stream.errors import ConfigError
+from textpro_stream.linear import Vocabulary
 from textpro_stream.ports import Observer
 from textpro_stream.telemetry.trace import Unobserved
-from textpro_stream.linear import Vocabulary
 from textpro_stream.whisper.decoder import DecoderState
 from textpro_stream.whisper.encoder import EncoderState
 from textpro_stream.whisper.mel import MelStream, mel_filters, normalise
