@@ -19,8 +19,7 @@ from typing import Any, NoReturn
 import textpro_stream
 from textpro_stream.cli.options import add_settings, settings_of
 from textpro_stream.cli.signals import Terminated
-from textpro_stream.cli.words import nearest
-from textpro_stream.errors import ConfigError, TextproError
+from textpro_stream.errors import ConfigError, TextproError, nearest, unwrap
 
 OK, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # 128 + the signal, as shells report it
@@ -73,9 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Terminated:
         return _leave_now(TERMINATED)
     except Exception as raised:
-        error: BaseException = raised
-        while isinstance(error, BaseExceptionGroup):  # of tasks: the first tells
-            error = error.exceptions[0]
+        error = unwrap(raised)
         if isinstance(error, TextproError):
             _explain(str(error))
             return USAGE
