@@ -11,33 +11,13 @@ import json
 import math
 from typing import assert_never
 
+from textpro_stream import events as ev
 from textpro_stream.contracts import ProsodyWindow, TokenSpan, seconds
-from textpro_stream.events import (
-    Event,
-    Failed,
-    Finished,
-    HypothesisChanged,
-    ProsodyUpdated,
-    ReplyAudio,
-    ReplyDucked,
-    ReplyEnded,
-    ReplyGiven,
-    ReplyStarted,
-    ReplyText,
-    SpeechStarted,
-    SpeechStopped,
-    ToolCalled,
-    TurnEager,
-    TurnEnded,
-    TurnLatency,
-    TurnResumed,
-    WordsCommitted,
-)
 
 Json = dict[str, object]
 
 
-def to_json(event: Event, *, source: str, wall_s: float, vectors: bool = False) -> Json:
+def to_json(event: ev.Event, *, source: str, wall_s: float, vectors: bool = False) -> Json:
     """One event as a JSON object.
 
     Args:
@@ -57,61 +37,61 @@ def to_json(event: Event, *, source: str, wall_s: float, vectors: bool = False) 
     return {key: _finite(value) for key, value in (head | fields).items()}
 
 
-def to_line(event: Event, *, source: str, wall_s: float, vectors: bool = False) -> str:
+def to_line(event: ev.Event, *, source: str, wall_s: float, vectors: bool = False) -> str:
     """The same as text without a line break."""
     value = to_json(event, source=source, wall_s=wall_s, vectors=vectors)
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _fields(event: Event, *, vectors: bool) -> tuple[str, Json]:
+def _fields(event: ev.Event, *, vectors: bool) -> tuple[str, Json]:
     match event:
-        case SpeechStarted(speech=speech):
+        case ev.SpeechStarted(speech=speech):
             return "speech.started", {"speech_s": _time(speech)}
-        case SpeechStopped(speech=speech):
+        case ev.SpeechStopped(speech=speech):
             return "speech.stopped", {"speech_s": _time(speech)}
-        case HypothesisChanged(text=text):
+        case ev.HypothesisChanged(text=text):
             return "transcript.hypothesis", {"text": text}
-        case WordsCommitted(spans=spans):
+        case ev.WordsCommitted(spans=spans):
             return "transcript.committed", {
                 "text": event.text,
                 "start_s": _time(spans[0].start),
                 "end_s": _time(spans[-1].end),
                 "tokens": [_token(span) for span in spans],
             }
-        case ProsodyUpdated(window=window):
+        case ev.ProsodyUpdated(window=window):
             return "prosody.window", _window(window, vectors=vectors)
-        case TurnEager():
+        case ev.TurnEager():
             return "turn.eager", {}
-        case TurnResumed():
+        case ev.TurnResumed():
             return "turn.resumed", {}
-        case TurnEnded(transcript=transcript, reason=reason):
+        case ev.TurnEnded(transcript=transcript, reason=reason):
             return "turn.endpoint", {
                 "transcript": transcript,
                 "reason": reason,
                 "replies": event.replies,
             }
-        case ReplyStarted():
+        case ev.ReplyStarted():
             return "reply.started", {}
-        case ReplyText(text=text):
+        case ev.ReplyText(text=text):
             return "reply.delta", {"text": text}
-        case ReplyAudio(chunk=chunk):
+        case ev.ReplyAudio(chunk=chunk):
             return "speech.audio", {
                 "start_s": round(chunk.start / chunk.rate_hz, 6),
                 "duration_s": round(len(chunk.samples) / chunk.rate_hz, 6),
             }
-        case ReplyDucked(ducked=ducked):
+        case ev.ReplyDucked(ducked=ducked):
             return "reply.ducked", {"ducked": ducked}
-        case ToolCalled(call=call):
+        case ev.ToolCalled(call=call):
             return "tool.call", {"name": call.name, "arguments": call.arguments}
-        case ReplyGiven(text=text, reason=reason, marks=marks):
+        case ev.ReplyGiven(text=text, reason=reason, marks=marks):
             return "reply.given", {"text": text, "reason": reason, "marks": _marks(marks)}
-        case ReplyEnded(text=text, reason=reason):
+        case ev.ReplyEnded(text=text, reason=reason):
             return "reply.done", {"text": text, "reason": reason}
-        case TurnLatency(marks=marks):
+        case ev.TurnLatency(marks=marks):
             return "turn.latency", _marks(marks)
-        case Failed(code=code, message=message):
+        case ev.Failed(code=code, message=message):
             return "error", {"code": code, "message": message}
-        case Finished():
+        case ev.Finished():
             return "source.done", {
                 "audio_s": _time(event.at),
                 "turns": event.turns,

@@ -20,6 +20,7 @@ import textpro_stream
 from textpro_stream.cli.options import add_settings, settings_of
 from textpro_stream.cli.signals import Terminated
 from textpro_stream.errors import ConfigError, TextproError, nearest, unwrap
+from textpro_stream.runtime.prepare import prepare
 
 OK, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # 128 + the signal, as shells report it
@@ -54,8 +55,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `textpro`; give the exit status."""
-    # Before anything imports torch; pipeline/engine.py has the measurement.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare()
     with suppress(ValueError):  # not in the main thread: whoever runs us there handles signals
         signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -79,10 +79,10 @@ async def _talk(args: argparse.Namespace, settings: Settings, backend: Backend) 
     from textpro_stream.audio.devices import choose
     from textpro_stream.audio.microphone import Microphone
     from textpro_stream.audio.speaker import Loudspeaker
+    from textpro_stream.cli.choose import choose_report
     from textpro_stream.cli.keys import keyboard
     from textpro_stream.cli.notices import tell_what_is_off
     from textpro_stream.cli.progress import Downloads
-    from textpro_stream.cli.report import choose_report
     from textpro_stream.pipeline import Engine
     from textpro_stream.runtime.memory import freeze_gc
 
