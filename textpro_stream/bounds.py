@@ -95,8 +95,9 @@ class Checked:
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        section = type(self).__name__.removesuffix("Options").lower()
-        for name, kind in kinds(type(self)).items():
+        options: type = type(self)
+        section = options.__name__.removesuffix("Options").lower()
+        for name, kind in kinds(options).items():
             kind.check(f"{section}.{name}", getattr(self, name))
         self._check_together()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from textpro_stream.cli.report import JsonReport, PlainReport, Report
+from textpro_stream.cli.report import JsonReport, PlainReport
+from textpro_stream.ports import Report
 
 
 def choose_report(*, json: bool = False, vectors: bool = False, hint: str = "") -> Report:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from textpro_stream.cli.outlet import ReplyWav
-from textpro_stream.cli.report import Report, complain
+from textpro_stream.cli.report import complain
 from textpro_stream.errors import AudioFormatError
 from textpro_stream.events import Failed, ReplyAudio
 from textpro_stream.pipeline import Conversation
+from textpro_stream.ports import Report
 
 Outcome = Literal["fine", "failed", "bad input"]
 

@@ -9,7 +9,7 @@ STEP = 0.25  # share of a download after which a line is worth printing
 
 
 class Downloads:
-    """A `store.Progress`: draws nothing until something is really fetched."""
+    """A `ports.Progress`: draws nothing until something is really fetched."""
 
     def __init__(self) -> None:
         self._bars: Any = None  # rich.progress.Progress, made when needed

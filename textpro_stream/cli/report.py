@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Protocol, TextIO, assert_never
+from typing import TextIO, assert_never
 
 from textpro_stream import events as ev
 from textpro_stream.contracts import ProsodyWindow, seconds
-from textpro_stream.pipeline import Conversation
+from textpro_stream.ports import Talk
 from textpro_stream.telemetry.waterfall import parts
 from textpro_stream.wire import to_line
-
-
-class Report(Protocol):
-    """Somewhere to show events; one source after another."""
-
-    def begin(self, source: str, talk: Conversation | None = None) -> None:
-        """Events of this source follow; `talk` has the voice level."""
-        ...
-
-    def show(self, event: ev.Event) -> None:
-        """One event."""
-        ...
-
-    def close(self) -> None:
-        """No more sources."""
-        ...
 
 
 class JsonReport:
@@ -36,7 +20,7 @@ class JsonReport:
         self._out, self._vectors, self._source = out, vectors, ""
         self._began = time.monotonic()
 
-    def begin(self, source: str, talk: Conversation | None = None) -> None:
+    def begin(self, source: str, talk: Talk | None = None) -> None:
         """Name the source in every line from here on."""
         self._source = source
 
@@ -56,7 +40,7 @@ class PlainReport:
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
-    def begin(self, source: str, talk: Conversation | None = None) -> None:
+    def begin(self, source: str, talk: Talk | None = None) -> None:
         """Head the source's lines with its name."""
         print(f"== {source}", file=self._out, flush=True)
 

@@ -15,8 +15,8 @@ from textpro_stream.errors import AudioFormatError, ConfigError
 
 if TYPE_CHECKING:
     from textpro_stream.cli.follow import Outcome
-    from textpro_stream.cli.report import Report
     from textpro_stream.contracts import AudioChunk
+    from textpro_stream.ports import Report
     from textpro_stream.telemetry.trace import Trace
 
 EXAMPLES = """\

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from textpro_stream.config import Settings
 
 if TYPE_CHECKING:
-    from textpro_stream.audio.devices import Backend
     from textpro_stream.audio.microphone import Microphone
     from textpro_stream.audio.speaker import Loudspeaker
-    from textpro_stream.cli.report import Report
     from textpro_stream.pipeline import Conversation
+    from textpro_stream.ports import AudioBackend, Report
 
 EXAMPLES = """\
 examples:
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return runner.run(_talk(args, replace(settings, turn=turn), backend))
 
 
-def list_devices(backend: Backend) -> None:
+def list_devices(backend: AudioBackend) -> None:
     """Print what can be chosen."""
     for device in backend.devices():
         uses = []
@@ -75,7 +74,7 @@ def list_devices(backend: Backend) -> None:
         print(f"{device.index:3}  {device.name}  {device.rate_hz} Hz  {', '.join(uses)}")
 
 
-async def _talk(args: argparse.Namespace, settings: Settings, backend: Backend) -> int:
+async def _talk(args: argparse.Namespace, settings: Settings, backend: AudioBackend) -> int:
     from textpro_stream.audio.devices import choose
     from textpro_stream.audio.microphone import Microphone
     from textpro_stream.audio.speaker import Loudspeaker

@@ -18,7 +18,7 @@ from rich.text import Text
 from textpro_stream import events as ev
 from textpro_stream.cli.report import arrow
 from textpro_stream.contracts import ProsodyWindow, seconds
-from textpro_stream.pipeline import Conversation
+from textpro_stream.ports import Talk
 from textpro_stream.telemetry.waterfall import stages
 
 METER = 16  # characters of the voice meter
@@ -139,11 +139,11 @@ class LiveReport:
     def __init__(self, console: Console | None = None, *, hint: str = "") -> None:
         self._console = console or Console(highlight=False)
         self._screen = Screen()
-        self._talk: Conversation | None = None
+        self._talk: Talk | None = None
         self._source, self._hint = "", hint
         self._live: Live | None = None
 
-    def begin(self, source: str, talk: Conversation | None = None) -> None:
+    def begin(self, source: str, talk: Talk | None = None) -> None:
         """Draw from here on."""
         self._source, self._talk, self._screen = source, talk, Screen()
         self._console.rule(f"[bold]{source}", align="left", style="dim")
