@@ -65,10 +65,6 @@ class WavWriter:
             ) from None
         self.n_samples += len(samples)
 
-    def pad_to(self, n_samples: int) -> None:
-        """Append silence until the file is `n_samples` long; nothing if it already is."""
-        self.write(np.zeros(max(0, n_samples - self.n_samples), np.float32))
-
     def save(self) -> None:
         """Put the file in its place. Leaving the block does it."""
         self._file.close()  # completes the header

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 import textpro_stream
+from textpro_stream.cli.notices import tell
 from textpro_stream.cli.options import add_settings, settings_of
 from textpro_stream.cli.signals import Terminated
 from textpro_stream.errors import ConfigError, TextproError, nearest, unwrap
@@ -74,12 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as raised:
         error = unwrap(raised)
         if isinstance(error, TextproError):
-            _explain(str(error))
+            tell(str(error))
             return USAGE
         if os.environ.get("TEXTPRO_DEBUG"):
             raise
         what = " ".join(str(error).split()) or "no message"
-        _explain(f"unexpected {type(error).__name__}: {what} (TEXTPRO_DEBUG=1 shows where)")
+        tell(f"unexpected {type(error).__name__}: {what} (TEXTPRO_DEBUG=1 shows where)")
         return FAILED
 
 
@@ -154,10 +155,6 @@ def _module(command: str) -> Any:
 
 def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
-
-
-def _explain(message: str) -> None:
-    print(f"textpro: {message}", file=sys.stderr)
 
 
 def _close_pipe() -> None:

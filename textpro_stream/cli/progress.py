@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Self
 
+from textpro_stream.cli.notices import tell
+
 STEP = 0.25  # share of a download after which a line is worth printing
 
 
@@ -47,7 +49,7 @@ class Downloads:
             return
         self._said[key] = self._said[name] = share
         part = f" {share:.0%} of {(total or 0) / 1e6:.0f} MB" if share else ""
-        print(f"textpro: {key}{part}", file=sys.stderr, flush=True)
+        tell(f"{key}{part}")
 
 
 def _bars() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TextIO, assert_never
 
@@ -54,11 +53,6 @@ class PlainReport:
         """Nothing is left to write."""
 
 
-def complain(message: str) -> None:
-    """One line on standard error."""
-    print(f"textpro: {message}", file=sys.stderr, flush=True)
-
-
 def _line(event: ev.Event) -> str | None:
     match event:
         case ev.SpeechStarted():
@@ -76,10 +70,7 @@ def _line(event: ev.Event) -> str | None:
         case ev.Failed(message=message):
             return f"error    {message}"
         case ev.Finished():
-            return (
-                f"done     {seconds(event.at):.1f} s of audio, {event.turns} turns,"
-                f" {event.words} words, {event.cpu_s:.1f} s of CPU"
-            )
+            return f"done     {totals(event)}"
         case ev.ToolCalled(call=call):
             return f"call     {call.name} {call.arguments}"
         case (
@@ -96,6 +87,14 @@ def _line(event: ev.Event) -> str | None:
             return None
         case _:
             assert_never(event)
+
+
+def totals(event: ev.Finished) -> str:
+    """A whole source in one line."""
+    return (
+        f"{seconds(event.at):.1f} s of audio, {event.turns} turns,"
+        f" {event.words} words, {event.cpu_s:.1f} s of CPU"
+    )
 
 
 def describe(window: ProsodyWindow) -> str:

@@ -139,10 +139,10 @@ def _audio(name: str, *, rate_hz: int, live: bool) -> AsyncIterator[AudioChunk]:
 
 def _refuse(name: str, problem: AudioFormatError, report: Report) -> Outcome:
     """What a source that cannot be opened says instead of a conversation."""
-    from textpro_stream.cli.report import complain
+    from textpro_stream.cli.notices import tell
     from textpro_stream.events import Failed, Finished, failure_code
 
-    complain(str(problem))
+    tell(str(problem))
     report.begin(name)
     report.show(Failed(0, 0, failure_code(problem), str(problem)))
     kinds = dict.fromkeys(("encoder", "decoder", "llm", "speech"), 0.0)

@@ -119,8 +119,8 @@ async def hold(
 ) -> int:
     """Hold a conversation until the microphone is closed; 1 if it failed."""
     from textpro_stream.cli.keys import push_to_talk
+    from textpro_stream.cli.notices import tell
     from textpro_stream.cli.player import Player
-    from textpro_stream.cli.report import complain
     from textpro_stream.events import Failed
 
     status = 0
@@ -140,7 +140,7 @@ async def hold(
                     player.take(event)  # before anything is drawn
                 report.show(event)
                 if isinstance(event, Failed):
-                    complain(event.message)
+                    tell(event.message)
                     status = 1
             for task in beside:
                 task.cancel()

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from textpro_stream import events as ev
-from textpro_stream.cli.report import arrow
+from textpro_stream.cli.report import arrow, totals
 from textpro_stream.contracts import ProsodyWindow, seconds
 from textpro_stream.ports import Talk
 from textpro_stream.telemetry.waterfall import stages
@@ -44,7 +44,6 @@ class TurnPicture:
     state: str = "listening"
     windows: list[ProsodyWindow] = field(default_factory=list)
     reply: str = ""
-    spoken_s: float = 0.0
     ending: str = ""  # of the reply
     marks: dict[str, float] = field(default_factory=dict)
 
@@ -110,8 +109,6 @@ class Screen:
                     self.turns.pop(event.turn, None)
             case ev.ReplyText(text=text):
                 turn.reply += text
-            case ev.ReplyAudio(chunk=chunk):
-                turn.spoken_s += len(chunk.samples) / chunk.rate_hz
             case ev.ReplyEnded(text=text, reason=reason):
                 turn.reply, turn.ending = text, reason
             case ev.TurnLatency(marks=marks):
@@ -123,6 +120,7 @@ class Screen:
                 self.turns.clear()
             case (
                 ev.ReplyStarted()
+                | ev.ReplyAudio()
                 | ev.ReplyDucked()
                 | ev.ReplyGiven()
                 | ev.ToolCalled()
@@ -165,10 +163,7 @@ class LiveReport:
             self._console.print(self._screen.done.pop(0).draw(whole=True))
             self._console.print()
         if isinstance(event, ev.Finished):
-            self._console.print(
-                f"[dim]{seconds(event.at):.1f} s of audio, {event.turns} turns,"
-                f" {event.words} words, {event.cpu_s:.1f} s of CPU"
-            )
+            self._console.print(f"[dim]{totals(event)}")
 
     def close(self) -> None:
         """Leave the terminal as it was."""
