@@ -11,13 +11,33 @@ import json
 import math
 from typing import assert_never
 
-from textpro_stream import events as ev
 from textpro_stream.contracts import ProsodyWindow, TokenSpan, seconds
+from textpro_stream.events import (
+    Event,
+    Failed,
+    Finished,
+    HypothesisChanged,
+    ProsodyUpdated,
+    ReplyAudio,
+    ReplyDucked,
+    ReplyEnded,
+    ReplyGiven,
+    ReplyStarted,
+    ReplyText,
+    SpeechStarted,
+    SpeechStopped,
+    ToolCalled,
+    TurnEager,
+    TurnEnded,
+    TurnLatency,
+    TurnResumed,
+    WordsCommitted,
+)
 
 Json = dict[str, object]
 
 
-def to_json(event: ev.Event, *, source: str, wall_s: float, vectors: bool = False) -> Json:
+def to_json(event: Event, *, source: str, wall_s: float, vectors: bool = False) -> Json:
     """One event as a JSON object.
 
     Args:
@@ -37,61 +57,61 @@ def to_json(event: ev.Event, *, source: str, wall_s: float, vectors: bool = Fals
     return {key: _finite(value) for key, value in (head | fields).items()}
 
 
-def to_line(event: ev.Event, *, source: str, wall_s: float, vectors: bool = False) -> str:
+def to_line(event: Event, *, source: str, wall_s: float, vectors: bool = False) -> str:
     """The same as text without a line break."""
     value = to_json(event, source=source, wall_s=wall_s, vectors=vectors)
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _fields(event: ev.Event, *, vectors: bool) -> tuple[str, Json]:
+def _fields(event: Event, *, vectors: bool) -> tuple[str, Json]:
     match event:
-        case ev.SpeechStarted(speech=speech):
+        case SpeechStarted(speech=speech):
             return "speech.started", {"speech_s": _time(speech)}
-        case ev.SpeechStopped(speech=speech):
+        case SpeechStopped(speech=speech):
             return "speech.stopped", {"speech_s": _time(speech)}
-        case ev.HypothesisChanged(text=text):
+        case HypothesisChanged(text=text):
             return "transcript.hypothesis", {"text": text}
-        case ev.WordsCommitted(spans=spans):
+        case WordsCommitted(spans=spans):
             return "transcript.committed", {
                 "text": event.text,
                 "start_s": _time(spans[0].start),
                 "end_s": _time(spans[-1].end),
                 "tokens": [_token(span) for span in spans],
             }
-        case ev.ProsodyUpdated(window=window):
+        case ProsodyUpdated(window=window):
             return "prosody.window", _window(window, vectors=vectors)
-        case ev.TurnEager():
+        case TurnEager():
             return "turn.eager", {}
-        case ev.TurnResumed():
+        case TurnResumed():
             return "turn.resumed", {}
-        case ev.TurnEnded(transcript=transcript, reason=reason):
+        case TurnEnded(transcript=transcript, reason=reason):
             return "turn.endpoint", {
                 "transcript": transcript,
                 "reason": reason,
                 "replies": event.replies,
             }
-        case ev.ReplyStarted():
+        case ReplyStarted():
             return "reply.started", {}
-        case ev.ReplyText(text=text):
+        case ReplyText(text=text):
             return "reply.delta", {"text": text}
-        case ev.ReplyAudio(chunk=chunk):
+        case ReplyAudio(chunk=chunk):
             return "speech.audio", {
                 "start_s": round(chunk.start / chunk.rate_hz, 6),
                 "duration_s": round(len(chunk.samples) / chunk.rate_hz, 6),
             }
-        case ev.ReplyDucked(ducked=ducked):
+        case ReplyDucked(ducked=ducked):
             return "reply.ducked", {"ducked": ducked}
-        case ev.ToolCalled(call=call):
+        case ToolCalled(call=call):
             return "tool.call", {"name": call.name, "arguments": call.arguments}
-        case ev.ReplyGiven(text=text, reason=reason, marks=marks):
+        case ReplyGiven(text=text, reason=reason, marks=marks):
             return "reply.given", {"text": text, "reason": reason, "marks": _marks(marks)}
-        case ev.ReplyEnded(text=text, reason=reason):
+        case ReplyEnded(text=text, reason=reason):
             return "reply.done", {"text": text, "reason": reason}
-        case ev.TurnLatency(marks=marks):
+        case TurnLatency(marks=marks):
             return "turn.latency", _marks(marks)
-        case ev.Failed(code=code, message=message):
+        case Failed(code=code, message=message):
             return "error", {"code": code, "message": message}
-        case ev.Finished():
+        case Finished():
             return "source.done", {
                 "audio_s": _time(event.at),
                 "turns": event.turns,

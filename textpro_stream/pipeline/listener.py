@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 
-from textpro_stream import events as ev
 from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import (
     FRAME,
@@ -30,6 +29,18 @@ from textpro_stream.contracts import (
     TurnSignal,
     has_words,
     samples_of_ms,
+)
+from textpro_stream.events import (
+    Event,
+    HypothesisChanged,
+    ProsodyUpdated,
+    SpeechStarted,
+    SpeechStopped,
+    TurnEager,
+    TurnEnded,
+    TurnEndReason,
+    TurnResumed,
+    WordsCommitted,
 )
 from textpro_stream.pipeline.context import ConversationContext
 from textpro_stream.pipeline.numbers import TurnNumbers
@@ -74,7 +85,7 @@ class Turn:
 class Listened:
     """What some frames, or a command, brought."""
 
-    events: list[ev.Event]
+    events: list[Event]
     open: tuple[OpenTurn, TurnMarks] | None  # what is being said now, if anything is
     turn: Turn | None  # that paused or ended with the last of the events
     barged: list[BargeInSignal]
@@ -148,9 +159,9 @@ class Listener:
         self._recent: deque[AudioChunk] = deque(maxlen=(self._preroll + OPENING) // FRAME)
         self._turn: Turn | None = None
         self._n_turns = 0  # the number of the last turn that was spoken
-        self._events: list[ev.Event] = []
+        self._events: list[Event] = []
         self._decided: Turn | None = None
-        self._ended: ev.TurnEnded | None = None
+        self._ended: TurnEnded | None = None
         self._barged: list[BargeInSignal] = []
         self._heard_until = 0  # samples; no turn hears the words of the one before
         self.position = 0  # samples heard
@@ -219,7 +230,7 @@ class Listener:
                 self.position,
                 self.position,
             )
-            ended = ev.TurnEnded(turn.number, self.position, turn.transcript, "failed", False)
+            ended = TurnEnded(turn.number, self.position, turn.transcript, "failed", False)
             self._drop_turn()
             self._decided = turn
             self._events.append(ended)
@@ -267,7 +278,7 @@ class Listener:
                 case "speech_stopped":
                     if self._turn:
                         self._turn.marks.again("vad_stop", self._clock.now())
-                        event = ev.SpeechStopped(self._turn.number, self.position, signal.speech)
+                        event = SpeechStopped(self._turn.number, self.position, signal.speech)
                         self._events.append(event)
                 case "eager":
                     if self._turn:
@@ -294,7 +305,7 @@ class Listener:
         frames = [frame for frame in self._recent if frame.end > since]
         start = frames[0].start if frames else self.position
         self._turn = Turn(self._n_turns, self._open(start), speech=signal.speech)
-        self._events.append(ev.SpeechStarted(self._n_turns, self.position, signal.speech))
+        self._events.append(SpeechStarted(self._n_turns, self.position, signal.speech))
         return self._recognize(self._turn, frames)
 
     def _pause(self, turn: Turn, speech: int) -> None:
@@ -308,7 +319,7 @@ class Listener:
         turn.silent_since = speech
         self._ask(turn)
         if has_words(turn.transcript + text):
-            self._events.append(ev.TurnEager(turn.number, self.position))
+            self._events.append(TurnEager(turn.number, self.position))
             self._decided = turn
 
     def _ask(self, turn: Turn) -> None:
@@ -319,7 +330,7 @@ class Listener:
     def _resume(self, turn: Turn) -> list[TokenSpan]:
         held, turn.held = turn.held or [], None
         if has_words(turn.transcript + "".join(span.text for span in turn.tail)):
-            self._events.append(ev.TurnResumed(turn.number, self.position))
+            self._events.append(TurnResumed(turn.number, self.position))
         turn.tail = ()
         return self._recognize(turn, held)
 
@@ -334,8 +345,8 @@ class Listener:
         turn.marks.note("asr_final", self._clock.now())
         self.totals.add(turn)
         assert signal.reason is not None, "an endpoint has a reason"
-        reason: ev.TurnEndReason = signal.reason if has_words(turn.transcript) else "no_words"
-        self._ended = ev.TurnEnded(turn.number, self.position, turn.transcript, reason)
+        reason: TurnEndReason = signal.reason if has_words(turn.transcript) else "no_words"
+        self._ended = TurnEnded(turn.number, self.position, turn.transcript, reason)
         self._turn, self._decided = None, turn
         return committed
 
@@ -353,7 +364,7 @@ class Listener:
                 committed += transcript.committed
                 turn.spans += transcript.committed
                 self._events.append(
-                    ev.WordsCommitted(turn.number, self.position, transcript.committed)
+                    WordsCommitted(turn.number, self.position, transcript.committed)
                 )
             self._show(turn, "".join(span.text for span in transcript.hypothesis))
         return committed
@@ -362,16 +373,16 @@ class Listener:
         if hypothesis == turn.shown:
             return
         turn.shown = hypothesis
-        event = ev.HypothesisChanged(turn.number, self.position, hypothesis)
+        event = HypothesisChanged(turn.number, self.position, hypothesis)
         last = self._events[-1] if self._events else None
-        if isinstance(last, ev.HypothesisChanged) and last.at == event.at:
+        if isinstance(last, HypothesisChanged) and last.at == event.at:
             self._events.pop()  # nobody could have seen it: this frame ends with a better one
         self._events.append(event)
 
     def _close_frame(self, windows: Sequence[ProsodyWindow]) -> None:
         """How it was said goes out before the turn's end does."""
         for window in windows:
-            self._events.append(ev.ProsodyUpdated(max(1, self._n_turns), self.position, window))
+            self._events.append(ProsodyUpdated(max(1, self._n_turns), self.position, window))
         if self._ended:
             self._events.append(self._ended)
             self._ended = None
