@@ -1,38 +1,61 @@
 """Every knob, its default and its unit, on one page.
 
-One frozen dataclass per folder: `[turn]` in the TOML is `TurnOptions` is `turn/`. Reading files,
-the environment and flags is `cli/`'s work; below that door options are passed in.
+One frozen dataclass per folder: `[turn]` in the TOML is `TurnOptions` is `turn/`. One that holds
+what it may not is not made: `ConfigError` names the option, the value and what is allowed. Reading
+files, the environment and flags is `cli/`'s work; below that door options are passed in.
 A knob needs a user and a measurement; otherwise it is a constant with a reason.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from textpro_stream.bounds import Checked, Range
+from textpro_stream.errors import ConfigError
+
+# Block and look-ahead together: with more of them Whisper's window of 30 s has no room for the
+# longest segment (27 s, for want of an earlier place to cut it).
+HELD_MS = 2400
+GRID_MS = 20  # an encoder position
+
+RATE_WPM = Range(80, 450)  # espeak-ng's own limits
 
 
 @dataclass(frozen=True, slots=True)
-class WhisperOptions:
+class WhisperOptions(Checked):
     """`[whisper]`: the recognizer."""
 
     model: str = "tiny.en"  # a name of `textpro models list`, a hub name or a folder
-    block_ms: int = 640  # encoder positions emitted together
-    look_ahead_ms: int = 320  # later audio that a block waits for
+    # Encoder positions emitted together.
+    block_ms: Annotated[int, Range(160, HELD_MS, GRID_MS)] = 640
+    # Later audio that a block waits for.
+    look_ahead_ms: Annotated[int, Range(0, HELD_MS - 160, GRID_MS)] = 320
     dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # of the layers
     commit: Literal["agreement", "attention"] = "agreement"  # two drafts agree | frame is old
     guards: bool = True  # no-speech, rate and loop guards; off only for measurement
 
+    def _check_together(self) -> None:
+        held_ms = self.block_ms + self.look_ahead_ms
+        if held_ms > HELD_MS:
+            raise ConfigError(
+                f"whisper.block_ms + whisper.look_ahead_ms = {self.block_ms} +"
+                f" {self.look_ahead_ms}: give {HELD_MS} ms or less together",
+                key="whisper.block_ms",
+                value=held_ms,
+            )
+
 
 @dataclass(frozen=True, slots=True)
-class ProsodyOptions:
+class ProsodyOptions(Checked):
     """`[prosody]`: sliding windows over the committed words."""
 
-    window_ms: int = 2000
-    hop_ms: int = 1000
+    window_ms: Annotated[int, Range(200, 30_000)] = 2000
+    hop_ms: Annotated[int, Range(100, 30_000)] = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class LlmOptions:
+class LlmOptions(Checked):
     """`[llm]`: the language model and its sampling."""
 
     model: str = "smollm2-135m"
@@ -43,60 +66,64 @@ class LlmOptions:
     system_prompt: str = (
         "You are a voice assistant. Answer in one or two short spoken sentences, without lists."
     )
-    max_tokens: int = 80
-    temperature: float = 0.0  # 0 = greedy
-    top_p: float = 1.0
-    repetition_penalty: float = 1.1
-    seed: int = 0
-    context: int = 2048  # rows; oldest turns are dropped as a whole when it is nearly full
+    max_tokens: Annotated[int, Range(1, 4096)] = 80
+    temperature: Annotated[float, Range(0, 10)] = 0.0  # 0 = greedy
+    top_p: Annotated[float, Range(0, 1)] = 1.0
+    repetition_penalty: Annotated[float, Range(0.1, 10)] = 1.1
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    # Rows; oldest turns are dropped as a whole when it is nearly full.
+    context: Annotated[int, Range(64, 1_000_000)] = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class TurnOptions:
+class TurnOptions(Checked):
     """`[turn]`: who is speaking, and is the turn over?"""
 
     # Measured in docs/notes/0001-voice-activity.md.
     vad: Literal["silero", "webrtc"] = "silero"
-    threshold: float = 0.5  # speech probability that counts as voice
+    threshold: Annotated[float, Range(0, 1)] = 0.5  # speech probability that counts as voice
     # Voice needed to open a turn. "Two" holds 250 ms of it; at 160, noise opens half as many turns
     # as at 96, and nothing is late, because the pre-roll holds what came before.
-    start_ms: int = 160
+    start_ms: Annotated[int, Range(20, 2000)] = 160
     # Audio from before the voice that is heard too: above the p95 by which the detector is late at
     # 0 dB SNR. Not above silence_ms, or a turn would hear the end of the one before.
-    preroll_ms: int = 500
-    eager_ms: int = 200  # silence after which the reply is drafted; one draft in nine is in vain
-    silence_ms: int = 500  # silence that ends a turn whose words are complete
-    silence_long_ms: int = 1500  # silence that ends any turn
+    preroll_ms: Annotated[int, Range(0, 5000)] = 500
+    # Silence after which the reply is drafted; one draft in nine is in vain.
+    eager_ms: Annotated[int, Range(20, 10_000)] = 200
+    # Silence that ends a turn whose words are complete.
+    silence_ms: Annotated[int, Range(20, 10_000)] = 500
+    silence_long_ms: Annotated[int, Range(20, 30_000)] = 1500  # silence that ends any turn
     barge_in: bool = True  # speech over the reply stops it
-    barge_in_ms: int = 300  # voice over the reply that stops it; less only lowers its volume
+    # Voice over the reply that stops it; less only lowers its volume.
+    barge_in_ms: Annotated[int, Range(0, 10_000)] = 300
     push_to_talk: bool = False  # turns begin and end by key, never by VAD
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechOptions:
+class SpeechOptions(Checked):
     """`[speech]`: the voice of the reply."""
 
     engine: Literal["espeak", "piper", "none"] = "espeak"
     # espeak: language+variant; this variant and pace are the ones that tiny.en understands best.
     # piper: an .onnx file with its .onnx.json, or their folder
     voice: str = "en-us+edward2"
-    rate_wpm: int = 165
+    rate_wpm: Annotated[int, RATE_WPM] = 165
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceOptions:
+class DeviceOptions(Checked):
     """`[device]`: what computes."""
 
     name: str = "auto"  # auto | cpu | cuda | cuda:N
-    threads: int = 0  # 0 = one per physical core, at most 4
+    threads: Annotated[int, Range(0, 256)] = 0  # 0 = one per physical core, at most 4
 
 
 @dataclass(frozen=True, slots=True)
-class ServerOptions:
+class ServerOptions(Checked):
     """`[server]`: who may come in, and how much of it. Lists are separated by commas."""
 
     host: str = "127.0.0.1"  # any other address than this machine's own needs a key
-    port: int = 8765  # 0 = any free one
+    port: Annotated[int, Range(0, 65_535)] = 8765  # 0 = any free one
     hosts: str = ""  # further names under which browsers reach this server
     origins: str = ""  # further pages that may connect, e.g. https://voice.example.org
     insecure: bool = False  # serve other machines without a key
@@ -117,22 +144,26 @@ class ServerOptions:
     # how much hearing may lag behind their microphones (p95 of the last ten seconds; 0 = any). On
     # two cores four who ask at once lagged by 0.11 s at most, six by 0.25, and then p95 of the
     # reply passed 1.5 s.
-    max_sessions: int = 8
-    max_late_s: float = 0.2
-    max_sessions_per_ip: int = 0  # 0 = all of them: behind a proxy everybody has one address
-    idle_s: float = 600.0  # without a message from the client
-    session_s: float = 3600.0
+    max_sessions: Annotated[int, Range(1, 10_000)] = 8
+    max_late_s: Annotated[float, Range(0, 60)] = 0.2
+    # 0 = all of them: behind a proxy everybody has one address.
+    max_sessions_per_ip: Annotated[int, Range(0, 10_000)] = 0
+    idle_s: Annotated[float, Range(1, 1_000_000)] = 600.0  # without a message from the client
+    session_s: Annotated[float, Range(1, 1_000_000)] = 3600.0
     # Without anything said; then the LLM's memory of the talk goes back to being text, and is read
     # again (while somebody speaks) once there is need of it. Longer than most pauses of a talk.
-    rest_s: float = 60.0
-    message_bytes: int = 1_048_576
-    audio_speed: float = 4.0  # live audio may come this much faster than real time ...
-    audio_burst_s: float = 10.0  # ... after so many seconds at any speed
-    events_per_s: float = 50.0  # JSON messages, after four seconds' worth at any speed
-    errors_in_a_row: int = 20
-    outgoing_bytes: int = 1_048_576  # waiting for a slow reader
-    outgoing_s: float = 5.0  # likewise
-    drain_s: float = 5.0  # for replies being given when the server is told to stop
+    rest_s: Annotated[float, Range(0.1, 1_000_000)] = 60.0
+    message_bytes: Annotated[int, Range(1024, 2**30)] = 1_048_576
+    # Live audio may come this much faster than real time ...
+    audio_speed: Annotated[float, Range(1, 1000)] = 4.0
+    audio_burst_s: Annotated[float, Range(1, 3600)] = 10.0  # ... after so many seconds at any speed
+    # JSON messages, after four seconds' worth at any speed.
+    events_per_s: Annotated[float, Range(1, 100_000)] = 50.0
+    errors_in_a_row: Annotated[int, Range(1, 1000)] = 20
+    outgoing_bytes: Annotated[int, Range(65_536, 2**30)] = 1_048_576  # waiting for a slow reader
+    outgoing_s: Annotated[float, Range(0.1, 600)] = 5.0  # likewise
+    # For replies being given when the server is told to stop.
+    drain_s: Annotated[float, Range(0, 600)] = 5.0
 
 
 @dataclass(frozen=True, slots=True)

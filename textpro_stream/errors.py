@@ -14,6 +14,8 @@ A message names what was expected, what was found and what to do; the same facts
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Literal
 
 # What ends a conversation; `events.FailureCode` holds these too.
@@ -93,3 +95,14 @@ def as_textpro_error(error: BaseException) -> TextproError:
     failure = StageError(f"a stage failed: {type(error).__name__}: {text}")
     failure.__cause__ = error
     return failure
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint naming the known word that looks most like this one, or all if none does."""
+    known = list(known)
+    name = word.rsplit(".", 1)[-1]
+    close = [key for key in known if key.endswith(f".{name}")]  # right key, wrong section
+    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}"

@@ -12,6 +12,7 @@ import termios
 import pytest
 
 from textpro_stream.cli.keys import keyboard, push_to_talk
+from textpro_stream.commands import Press, Release
 from textpro_stream.errors import ConfigError
 
 
@@ -36,17 +37,15 @@ async def test_a_pipe_is_no_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_space_and_enter_take_turns() -> None:
-    done: list[str] = []
+    class Told:
+        commands: list[object] = []  # noqa: RUF012 - one use
+
+        async def push(self, item: object) -> None:
+            self.commands.append(item)
 
     async def keys():
         for key in " x\n \r":
             yield key
 
-    async def press() -> None:
-        done.append("press")
-
-    async def release() -> None:
-        done.append("release")
-
-    await push_to_talk(keys(), press, release)
-    assert done == ["press", "release", "press", "release"]
+    await push_to_talk(keys(), Told())
+    assert Told.commands == [Press(), Release(), Press(), Release()]

@@ -7,37 +7,19 @@ import pytest
 import torch
 from rich.console import Console
 
+from textpro_stream import events as ev
 from textpro_stream.cli.report import PlainReport
 from textpro_stream.cli.view import LiveReport, Screen, TurnPicture
 from textpro_stream.contracts import ProsodyWindow, SpokenChunk, TokenSpan
-from textpro_stream.events import (
-    Event,
-    Failed,
-    Finished,
-    HypothesisChanged,
-    ProsodyUpdated,
-    ReplyAudio,
-    ReplyDucked,
-    ReplyEnded,
-    ReplyStarted,
-    ReplyText,
-    SpeechStarted,
-    SpeechStopped,
-    TurnEager,
-    TurnEnded,
-    TurnLatency,
-    TurnResumed,
-    WordsCommitted,
-)
 
 
-def words(text: str) -> WordsCommitted:
-    return WordsCommitted(1, 16000, (TokenSpan((1,), text, 0, 1600, -0.1, torch.zeros(1, 1)),))
+def words(text: str) -> ev.WordsCommitted:
+    return ev.WordsCommitted(1, 16000, (TokenSpan((1,), text, 0, 1600, -0.1, torch.zeros(1, 1)),))
 
 
-def window(f0_hz: float | None, semitones: float | None) -> ProsodyUpdated:
+def window(f0_hz: float | None, semitones: float | None) -> ev.ProsodyUpdated:
     embedding = np.zeros(1, np.float32)
-    return ProsodyUpdated(
+    return ev.ProsodyUpdated(
         1,
         16000,
         ProsodyWindow(8000, 40000, 5, embedding, f0_hz, semitones, -23.4, 1.5, 3.2),
@@ -58,26 +40,26 @@ MARKS = {
     "ttft_ready": -0.31,
     "server_perceived": 0.532,
 }
-TALK: list[Event] = [
-    SpeechStarted(1, 8000, 6000),
-    HypothesisChanged(1, 9000, " What tim"),
+TALK: list[ev.Event] = [
+    ev.SpeechStarted(1, 8000, 6000),
+    ev.HypothesisChanged(1, 9000, " What tim"),
     words(" What time"),
-    HypothesisChanged(1, 16000, " is"),
+    ev.HypothesisChanged(1, 16000, " is"),
     window(182.0, 2.1),
     window(None, None),
-    SpeechStopped(1, 20000, 18000),
-    TurnEager(1, 21000),
-    TurnResumed(1, 22000),
+    ev.SpeechStopped(1, 20000, 18000),
+    ev.TurnEager(1, 21000),
+    ev.TurnResumed(1, 22000),
     words(" is it?"),
-    TurnEnded(1, 30000, " What time is it?", "complete"),
-    ReplyStarted(1, 30000),
-    ReplyText(1, 30000, "It is\n\nnoon."),
-    ReplyAudio(1, 30000, SpokenChunk(np.zeros(220, np.float32), 22050, 0, 5)),
-    ReplyDucked(1, 30000, True),
-    Failed(1, 30000, "stage", "the voice is hoarse"),
-    ReplyEnded(1, 30000, "It is\n\nnoon.", "stop"),
-    TurnLatency(1, 30000, MARKS),
-    Finished(1, 32000, 1, 4, 0.25, {}, {}),
+    ev.TurnEnded(1, 30000, " What time is it?", "complete"),
+    ev.ReplyStarted(1, 30000),
+    ev.ReplyText(1, 30000, "It is\n\nnoon."),
+    ev.ReplyAudio(1, 30000, SpokenChunk(np.zeros(220, np.float32), 22050, 0, 5)),
+    ev.ReplyDucked(1, 30000, True),
+    ev.Failed(1, 30000, "stage", "the voice is hoarse"),
+    ev.ReplyEnded(1, 30000, "It is\n\nnoon.", "stop"),
+    ev.TurnLatency(1, 30000, MARKS),
+    ev.Finished(1, 32000, 1, 4, 0.25, {}, {}),
 ]
 
 
@@ -107,7 +89,7 @@ def test_a_finished_turn_is_handed_over_once() -> None:
 
 def test_a_turn_without_words_leaves_nothing() -> None:
     screen = Screen()
-    for event in (SpeechStarted(1, 0, 0), TurnEnded(1, 9, "", "no_words"), TALK[-1]):
+    for event in (ev.SpeechStarted(1, 0, 0), ev.TurnEnded(1, 9, "", "no_words"), TALK[-1]):
         screen.apply(event)
     assert not screen.turns
     assert not screen.done

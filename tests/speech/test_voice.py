@@ -191,7 +191,6 @@ async def test_a_closed_voice_speaks_no_more(voice: Voice) -> None:
     [
         (SpeechOptions(voice="xx-nowhere"), "no voice 'xx-nowhere'"),
         (SpeechOptions(voice="en-us+nobody"), "no voice variant 'nobody'"),
-        (SpeechOptions(rate_wpm=2_000), "80 to 450"),
         (SpeechOptions(engine="none"), "choose espeak"),
         (SpeechOptions(engine="piper", voice="no/such/voice.onnx"), "no Piper voice"),
     ],

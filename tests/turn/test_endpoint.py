@@ -204,9 +204,9 @@ PAUSES = st.lists(
     parts=PAUSES,
     frame=st.sampled_from([160, 320, 512, 1600]),
     p_end=st.none() | st.floats(0, 1),
-    eager_ms=st.integers(0, 400),
-    silence_ms=st.integers(0, 800),
-    silence_long_ms=st.integers(0, 1500),
+    eager_ms=st.integers(20, 400),
+    silence_ms=st.integers(20, 800),
+    silence_long_ms=st.integers(20, 1500),
 )
 @settings(max_examples=150, deadline=None)
 def test_laws(

@@ -1,13 +1,13 @@
-"""Microphones and loudspeakers behind one door, and how one is chosen.
+"""What a machine's list of microphones and loudspeakers holds, and how one is chosen.
 
-`portaudio` stands behind it on a real machine; tests stand there with devices of their own.
+The list is an `AudioBackend`'s: `portaudio` on a real machine, the tests' own devices in tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,35 +32,6 @@ class Device:
     n_outputs: int
     rate_hz: int  # its own; others mean that somebody resamples
     default: frozenset[Kind] = frozenset()
-
-
-class Stream(Protocol):
-    """An open device. Its callback runs in a thread of its own and must never wait."""
-
-    @property
-    def latency_s(self) -> float:
-        """From the callback to the ear, or from the mouth to the callback."""
-        ...
-
-    def close(self) -> None:
-        """Stop at once. The callback is not called again."""
-        ...
-
-
-class Backend(Protocol):
-    """A machine's audio system."""
-
-    def devices(self) -> Sequence[Device]:
-        """All devices."""
-        ...
-
-    def capture(self, device: Device, callback: Capture, ended: Callable[[], None]) -> Stream:
-        """Start recording: mono, at the device's rate. `ended` is called if it goes away."""
-        ...
-
-    def play(self, device: Device, callback: Playback) -> Stream:
-        """Start playing: mono, at the device's rate."""
-        ...
 
 
 def choose(devices: Sequence[Device], wanted: str, kind: Kind) -> Device:

@@ -7,13 +7,17 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textpro_stream.audio.devices import BLOCK_MS, Backend, Samples, choose
+from textpro_stream.audio.devices import BLOCK_MS, Samples, choose
 from textpro_stream.audio.resample import Resampler
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk
 from textpro_stream.errors import DeviceError
+
+if TYPE_CHECKING:
+    from textpro_stream.ports import AudioBackend
 
 HELD_MS = 2_000  # of audio waiting to be taken; then the oldest goes
 
@@ -38,7 +42,7 @@ class Microphone:
         DeviceError: there is no such microphone, or it cannot be opened.
     """
 
-    def __init__(self, device: str = "", *, backend: Backend | None = None) -> None:
+    def __init__(self, device: str = "", *, backend: AudioBackend | None = None) -> None:
         if backend is None:
             from textpro_stream.audio.portaudio import PortAudio
 

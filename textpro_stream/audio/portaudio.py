@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textpro_stream.audio.devices import BLOCK_MS, Capture, Device, Kind, Playback, Stream
+from textpro_stream.audio.devices import BLOCK_MS, Capture, Device, Kind, Playback
 from textpro_stream.errors import DeviceError
+
+if TYPE_CHECKING:
+    from textpro_stream.ports import AudioStream
 
 
 class PortAudio:
@@ -44,35 +47,35 @@ class PortAudio:
             )
         return found
 
-    def capture(self, device: Device, callback: Capture, ended: Callable[[], None]) -> Stream:
-        """See `devices.Backend`. Several channels are averaged where one alone cannot be had."""
+    def capture(self, device: Device, callback: Capture, ended: Callable[[], None]) -> AudioStream:
+        """See `AudioBackend`. Several channels are averaged where one alone cannot be had."""
 
         def receive(block: Any, n: int, times: Any, status: Any) -> None:
             callback(block.mean(axis=1, dtype=np.float32), bool(status.input_overflow))
 
-        def start(n_channels: int) -> Stream:
+        def start(n_channels: int) -> AudioStream:
             return self._start(
                 self._library.InputStream, device, n_channels, receive, finished_callback=ended
             )
 
         return _one_channel_or_all(start, device.n_inputs, device, self._library)
 
-    def play(self, device: Device, callback: Playback) -> Stream:
-        """See `devices.Backend`. All channels get the same."""
+    def play(self, device: Device, callback: Playback) -> AudioStream:
+        """See `AudioBackend`. All channels get the same."""
 
         def fill(block: Any, n: int, times: Any, status: Any) -> None:
             mono = np.zeros(n, np.float32)
             callback(mono)
             block[:] = mono[:, None]
 
-        def start(n_channels: int) -> Stream:
+        def start(n_channels: int) -> AudioStream:
             return self._start(self._library.OutputStream, device, n_channels, fill)
 
         return _one_channel_or_all(start, min(device.n_outputs, 2), device, self._library)
 
     def _start(
         self, kind: Any, device: Device, n_channels: int, callback: Any, **more: Any
-    ) -> Stream:
+    ) -> AudioStream:
         stream = kind(
             device=device.index,
             samplerate=device.rate_hz,
@@ -101,8 +104,8 @@ class _Open:
 
 
 def _one_channel_or_all(
-    start: Callable[[int], Stream], n_channels: int, device: Device, library: ModuleType
-) -> Stream:
+    start: Callable[[int], AudioStream], n_channels: int, device: Device, library: ModuleType
+) -> AudioStream:
     try:
         try:
             return start(1)

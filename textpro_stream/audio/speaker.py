@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textpro_stream.audio.devices import BLOCK_MS, Backend, Samples, choose
+from textpro_stream.audio.devices import BLOCK_MS, Samples, choose
 from textpro_stream.audio.resample import Resampler
 from textpro_stream.contracts import SpokenChunk
+
+if TYPE_CHECKING:
+    from textpro_stream.ports import AudioBackend
 
 FADE_MS = 5  # at each edge of sound: without it, edges click
 DUCKED = 0.25  # of full loudness, while somebody may be speaking over the reply
@@ -30,7 +34,7 @@ class Loudspeaker:
         DeviceError: there is no such loudspeaker, or it cannot be opened.
     """
 
-    def __init__(self, device: str = "", *, backend: Backend | None = None) -> None:
+    def __init__(self, device: str = "", *, backend: AudioBackend | None = None) -> None:
         if backend is None:
             from textpro_stream.audio.portaudio import PortAudio
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -66,10 +65,6 @@ class WavWriter:
             ) from None
         self.n_samples += len(samples)
 
-    def pad_to(self, n_samples: int) -> None:
-        """Append silence until the file is `n_samples` long; nothing if it already is."""
-        self.write(np.zeros(max(0, n_samples - self.n_samples), np.float32))
-
     def save(self) -> None:
         """Put the file in its place. Leaving the block does it."""
         self._file.close()  # completes the header
@@ -101,12 +96,7 @@ class WavWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.save()
         else:

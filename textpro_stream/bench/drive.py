@@ -8,10 +8,10 @@ what the server says comes with the server's; a four-stamp exchange ties them to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from textpro_stream.audio.pcm import encode_pcm16
 from textpro_stream.bench.questions import AUDIBLE, Question
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, seconds
 from textpro_stream.errors import DeviceError, TextproError
-from textpro_stream.ports import Clock
+from textpro_stream.ports import ClientSession, Clock
 
 LEAD_S = 0.5  # of quiet before the question, as a person leaves
 NOISE = 1e-4  # full scale, -80 dBFS: what a good microphone gives in a quiet room
@@ -32,23 +32,7 @@ EXCHANGES = 8  # of clock stamps; the one with the shortest way counts
 ADDS_UP_S = 0.010  # parts that miss the whole by more mean that the clocks are wrong
 
 
-class Session(Protocol):
-    """What we need of `client.connect`."""
-
-    async def send(self, audio: bytes, /) -> None:
-        """Send PCM16."""
-        ...
-
-    async def command(self, kind: str, /, **fields: Any) -> None:
-        """Send a text message."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        """What the server says."""
-        ...
-
-
-Connect = Callable[[str], AbstractAsyncContextManager[Session]]
+Connect = Callable[[str], AbstractAsyncContextManager[ClientSession]]
 
 
 def open_session(key: str | None) -> Connect:
@@ -146,7 +130,7 @@ class _Asking:
 
     def __init__(
         self,
-        session: Session,
+        session: ClientSession,
         clock: Clock,
         question: Question,
         turn: Turn,

@@ -14,13 +14,12 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from textpro_stream.bench.drive import FAST
-from textpro_stream.config import ServerOptions, Settings
+from textpro_stream.config import ServerOptions, Settings, WhisperOptions
 from textpro_stream.errors import DeviceError, TextproError
 
 if TYPE_CHECKING:
@@ -31,6 +30,14 @@ OURS = "streaming"
 PATH = "/v1/stream"
 WHOLE_MS = 30_000  # a block longer than a recording: one pass over all of it
 ENDS_S = 10.0  # to close sessions and models
+
+
+@dataclass(frozen=True, slots=True)
+class WholeRecording(WhisperOptions):
+    """The recognizer's options with a block that no conversation may have."""
+
+    def __post_init__(self) -> None:
+        """Nothing is refused: the recording is shorter than Whisper's window."""
 
 
 class MeasuredServer:
@@ -64,12 +71,7 @@ class MeasuredServer:
         self.facts = answer["facts"]
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._end()
 
     async def cpu_s(self) -> float:
@@ -130,7 +132,7 @@ def parts_of(engine: Engine, stack: AsyncExitStack) -> Parts:
     settings = engine.settings
     assert isinstance(engine.llm, LocalEngine), "a baseline replies, with the same weights"
     whole = copy.copy(engine.asr)  # the same weights under other options
-    whole.options = replace(whole.options, block_ms=WHOLE_MS)
+    whole.options = WholeRecording(**asdict(whole.options) | {"block_ms": WHOLE_MS})
     folder = store.resolve("silero-vad", "vad") if settings.turn.vad == "silero" else None
     device = DeviceThread("baselines", torch.inference_mode)
     stack.callback(device.close)

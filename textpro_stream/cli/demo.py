@@ -46,11 +46,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 async def _demo(question: Path, out: Path, settings: Settings) -> int:
     from textpro_stream.audio.files import FileSource
     from textpro_stream.audio.pace import paced
+    from textpro_stream.cli.choose import choose_report
     from textpro_stream.cli.follow import follow
     from textpro_stream.cli.notices import tell_what_is_off
     from textpro_stream.cli.outlet import ReplyWav
     from textpro_stream.cli.progress import Downloads
-    from textpro_stream.cli.report import choose_report
     from textpro_stream.clock import MonotonicClock
     from textpro_stream.pipeline import Engine
 

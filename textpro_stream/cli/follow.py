@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from textpro_stream.cli.notices import tell
 from textpro_stream.cli.outlet import ReplyWav
-from textpro_stream.cli.report import Report, complain
 from textpro_stream.errors import AudioFormatError
 from textpro_stream.events import Failed, ReplyAudio
 from textpro_stream.pipeline import Conversation
+from textpro_stream.ports import Report
 
 Outcome = Literal["fine", "failed", "bad input"]
 
@@ -21,6 +22,6 @@ async def follow(talk: Conversation, report: Report, wav: ReplyWav) -> Outcome:
         if isinstance(event, ReplyAudio):
             wav.write(event.chunk)
         elif isinstance(event, Failed):
-            complain(event.message)
+            tell(event.message)
             outcome = "bad input" if event.code == AudioFormatError.code else "failed"
     return outcome

@@ -17,10 +17,11 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 import textpro_stream
+from textpro_stream.cli.notices import tell
 from textpro_stream.cli.options import add_settings, settings_of
 from textpro_stream.cli.signals import Terminated
-from textpro_stream.cli.words import nearest
-from textpro_stream.errors import ConfigError, TextproError
+from textpro_stream.errors import ConfigError, TextproError, nearest, unwrap
+from textpro_stream.runtime.prepare import prepare
 
 OK, FAILED, USAGE = 0, 1, 2
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # 128 + the signal, as shells report it
@@ -56,8 +57,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `textpro`; give the exit status."""
-    # Before anything imports torch; pipeline/engine.py has the measurement.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare()
     with suppress(ValueError):  # not in the main thread: whoever runs us there handles signals
         signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -74,16 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Terminated:
         return _leave_now(TERMINATED)
     except Exception as raised:
-        error: BaseException = raised
-        while isinstance(error, BaseExceptionGroup):  # of tasks: the first tells
-            error = error.exceptions[0]
+        error = unwrap(raised)
         if isinstance(error, TextproError):
-            _explain(str(error))
+            tell(str(error))
             return USAGE
         if os.environ.get("TEXTPRO_DEBUG"):
             raise
         what = " ".join(str(error).split()) or "no message"
-        _explain(f"unexpected {type(error).__name__}: {what} (TEXTPRO_DEBUG=1 shows where)")
+        tell(f"unexpected {type(error).__name__}: {what} (TEXTPRO_DEBUG=1 shows where)")
         return FAILED
 
 
@@ -158,10 +156,6 @@ def _module(command: str) -> Any:
 
 def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
-
-
-def _explain(message: str) -> None:
-    print(f"textpro: {message}", file=sys.stderr)
 
 
 def _close_pipe() -> None:

@@ -1,4 +1,4 @@
-"""What a run says once about what it does without."""
+"""What a run says beside its output: lines on standard error that name us."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ if TYPE_CHECKING:
     from textpro_stream.pipeline import Engine
 
 
+def tell(message: str) -> None:
+    """One line, now."""
+    print(f"textpro: {message}", file=sys.stderr, flush=True)
+
+
 def tell_what_is_off(engine: Engine) -> None:
-    """Say on standard error what this run does without."""
+    """What this run does without."""
     if engine.llm is not None and engine.llm.notice:
-        print(f"textpro: {engine.llm.notice}", file=sys.stderr, flush=True)
+        tell(engine.llm.notice)

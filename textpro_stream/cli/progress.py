@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 from typing import Any, Self
+
+from textpro_stream.cli.notices import tell
 
 STEP = 0.25  # share of a download after which a line is worth printing
 
 
 class Downloads:
-    """A `store.Progress`: draws nothing until something is really fetched."""
+    """A `ports.Progress`: draws nothing until something is really fetched."""
 
     def __init__(self) -> None:
         self._bars: Any = None  # rich.progress.Progress, made when needed
@@ -29,12 +30,7 @@ class Downloads:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bars is not None:
             self._bars.stop()
 
@@ -53,7 +49,7 @@ class Downloads:
             return
         self._said[key] = self._said[name] = share
         part = f" {share:.0%} of {(total or 0) / 1e6:.0f} MB" if share else ""
-        print(f"textpro: {key}{part}", file=sys.stderr, flush=True)
+        tell(f"{key}{part}")
 
 
 def _bars() -> Any:

@@ -37,11 +37,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _replay(args: argparse.Namespace, settings: Settings) -> int:
+    from textpro_stream.cli.choose import choose_report
     from textpro_stream.cli.follow import follow
     from textpro_stream.cli.notices import tell_what_is_off
     from textpro_stream.cli.outlet import ReplyWav
     from textpro_stream.cli.progress import Downloads
-    from textpro_stream.cli.report import choose_report
     from textpro_stream.clock import MonotonicClock
     from textpro_stream.pipeline import Engine
     from textpro_stream.pipeline.recording import read_recording

@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import Protocol, TextIO, assert_never
+from typing import TextIO, assert_never
 
+from textpro_stream import events as ev
 from textpro_stream.contracts import ProsodyWindow, seconds
-from textpro_stream.events import (
-    Event,
-    Failed,
-    Finished,
-    HypothesisChanged,
-    ProsodyUpdated,
-    ReplyAudio,
-    ReplyDucked,
-    ReplyEnded,
-    ReplyGiven,
-    ReplyStarted,
-    ReplyText,
-    SpeechStarted,
-    SpeechStopped,
-    ToolCalled,
-    TurnEager,
-    TurnEnded,
-    TurnLatency,
-    TurnResumed,
-    WordsCommitted,
-)
-from textpro_stream.pipeline import Conversation
+from textpro_stream.ports import Talk
 from textpro_stream.telemetry.waterfall import parts
 from textpro_stream.wire import to_line
-
-
-class Report(Protocol):
-    """Somewhere to show events; one source after another."""
-
-    def begin(self, source: str, talk: Conversation | None = None) -> None:
-        """Events of this source follow; `talk` has the voice level."""
-        ...
-
-    def show(self, event: Event) -> None:
-        """One event."""
-        ...
-
-    def close(self) -> None:
-        """No more sources."""
-        ...
 
 
 class JsonReport:
@@ -56,11 +19,11 @@ class JsonReport:
         self._out, self._vectors, self._source = out, vectors, ""
         self._began = time.monotonic()
 
-    def begin(self, source: str, talk: Conversation | None = None) -> None:
+    def begin(self, source: str, talk: Talk | None = None) -> None:
         """Name the source in every line from here on."""
         self._source = source
 
-    def show(self, event: Event) -> None:
+    def show(self, event: ev.Event) -> None:
         """Write one line, now."""
         wall_s = time.monotonic() - self._began
         line = to_line(event, source=self._source, wall_s=wall_s, vectors=self._vectors)
@@ -76,11 +39,11 @@ class PlainReport:
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
-    def begin(self, source: str, talk: Conversation | None = None) -> None:
+    def begin(self, source: str, talk: Talk | None = None) -> None:
         """Head the source's lines with its name."""
         print(f"== {source}", file=self._out, flush=True)
 
-    def show(self, event: Event) -> None:
+    def show(self, event: ev.Event) -> None:
         """Write a line, or none."""
         text = _line(event)
         if text is not None:
@@ -90,59 +53,48 @@ class PlainReport:
         """Nothing is left to write."""
 
 
-def choose_report(*, json: bool = False, vectors: bool = False, hint: str = "") -> Report:
-    """JSON if asked for, the live view on a terminal, plain lines elsewhere."""
-    if json:
-        return JsonReport(sys.stdout, vectors=vectors)
-    if sys.stdout.isatty():
-        from textpro_stream.cli.view import LiveReport
-
-        return LiveReport(hint=hint)
-    return PlainReport(sys.stdout)
-
-
-def complain(message: str) -> None:
-    """One line on standard error."""
-    print(f"textpro: {message}", file=sys.stderr, flush=True)
-
-
-def _line(event: Event) -> str | None:
+def _line(event: ev.Event) -> str | None:
     match event:
-        case SpeechStarted():
+        case ev.SpeechStarted():
             return f"speech   turn {event.turn}"
-        case WordsCommitted():
+        case ev.WordsCommitted():
             return f"words   {event.text}"
-        case ProsodyUpdated(window=window):
+        case ev.ProsodyUpdated(window=window):
             return f"tone     {describe(window)}"
-        case TurnEnded(transcript=transcript, reason=reason):
+        case ev.TurnEnded(transcript=transcript, reason=reason):
             return f"turn     {transcript.strip() or '(no words)'}  [{reason}]"
-        case ReplyEnded(text=text, reason=reason):
+        case ev.ReplyEnded(text=text, reason=reason):
             return f"reply    {' '.join(text.split())}  [{reason}]"
-        case TurnLatency(marks=marks):
+        case ev.TurnLatency(marks=marks):
             return f"latency  {summarise(marks)}"
-        case Failed(message=message):
+        case ev.Failed(message=message):
             return f"error    {message}"
-        case Finished():
-            return (
-                f"done     {seconds(event.at):.1f} s of audio, {event.turns} turns,"
-                f" {event.words} words, {event.cpu_s:.1f} s of CPU"
-            )
-        case ToolCalled(call=call):
+        case ev.Finished():
+            return f"done     {totals(event)}"
+        case ev.ToolCalled(call=call):
             return f"call     {call.name} {call.arguments}"
         case (
-            SpeechStopped()
-            | HypothesisChanged()
-            | TurnEager()
-            | TurnResumed()
-            | ReplyStarted()
-            | ReplyText()
-            | ReplyAudio()
-            | ReplyDucked()
-            | ReplyGiven()
+            ev.SpeechStopped()
+            | ev.HypothesisChanged()
+            | ev.TurnEager()
+            | ev.TurnResumed()
+            | ev.ReplyStarted()
+            | ev.ReplyText()
+            | ev.ReplyAudio()
+            | ev.ReplyDucked()
+            | ev.ReplyGiven()
         ):
             return None
         case _:
             assert_never(event)
+
+
+def totals(event: ev.Finished) -> str:
+    """A whole source in one line."""
+    return (
+        f"{seconds(event.at):.1f} s of audio, {event.turns} turns,"
+        f" {event.words} words, {event.cpu_s:.1f} s of CPU"
+    )
 
 
 def describe(window: ProsodyWindow) -> str:

@@ -9,69 +9,31 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import get_type_hints
 
-from textpro_stream.cli.words import nearest
+from textpro_stream.bounds import Kind, kinds
 from textpro_stream.config import Settings
-from textpro_stream.errors import ConfigError
+from textpro_stream.errors import ConfigError, nearest
 
 PREFIX = "TEXTPRO_"
 
 # Never given on a command line, which every user of the machine can read, and never printed.
 SECRET = ("server.api_key", "server.mqtt_password")
 
-BOUNDS: dict[str, tuple[float, float]] = {  # least and greatest value that makes sense
-    "whisper.block_ms": (160, 5000),
-    "whisper.look_ahead_ms": (0, 5000),
-    "prosody.window_ms": (200, 30_000),
-    "prosody.hop_ms": (100, 30_000),
-    "llm.max_tokens": (1, 4096),
-    "llm.temperature": (0, 10),
-    "llm.top_p": (0, 1),
-    "llm.repetition_penalty": (0.1, 10),
-    "llm.seed": (0, 2**63 - 1),
-    "llm.context": (128, 1_000_000),
-    "turn.threshold": (0, 1),
-    "turn.start_ms": (20, 2000),
-    "turn.preroll_ms": (0, 5000),
-    "turn.eager_ms": (20, 10_000),
-    "turn.silence_ms": (20, 10_000),
-    "turn.silence_long_ms": (20, 30_000),
-    "speech.rate_wpm": (80, 450),
-    "device.threads": (0, 256),
-    "server.port": (0, 65_535),
-    "server.max_sessions": (1, 10_000),
-    "server.max_sessions_per_ip": (0, 10_000),
-    "server.max_late_s": (0.0, 60.0),
-    "server.idle_s": (1, 1_000_000),
-    "server.rest_s": (0.1, 1_000_000),
-    "server.session_s": (1, 1_000_000),
-    "server.message_bytes": (1024, 2**30),
-    "server.audio_speed": (1, 1000),
-    "server.audio_burst_s": (1, 3600),
-    "server.events_per_s": (1, 100_000),
-    "server.errors_in_a_row": (1, 1000),
-    "server.outgoing_bytes": (65_536, 2**30),
-    "server.outgoing_s": (0.1, 600),
-    "server.drain_s": (0, 600),
-}
-
 
 @cache
-def known_keys() -> dict[str, Any]:
-    """Every option as `section.key`, with its type."""
-    keys = {}
-    for section in fields(Settings):
-        options = get_type_hints(Settings)[section.name]
-        for name, hint in get_type_hints(options).items():
-            keys[f"{section.name}.{name}"] = hint
-    return keys
+def known_keys() -> dict[str, Kind]:
+    """Every option as `section.key`, with what it may hold."""
+    return {
+        f"{section}.{name}": kind
+        for section, options in get_type_hints(Settings).items()
+        for name, kind in kinds(options).items()
+    }
 
 
 def load_settings(
@@ -98,12 +60,13 @@ def load_settings(
     values |= _from_environment(environ)
     for key, value in flags.items():
         values[key] = value_of(key, value, key)
-    settings = Settings()
+    # A section at a time: one option may only be allowed beside what another is set to.
+    sections: dict[str, dict[str, object]] = {}
     for key, value in values.items():
         section, name = key.split(".")
-        options = replace(getattr(settings, section), **{name: value})
-        settings = replace(settings, **{section: options})
-    return settings
+        sections.setdefault(section, {})[name] = value
+    hints = get_type_hints(Settings)
+    return Settings(**{section: hints[section](**given) for section, given in sections.items()})
 
 
 def dump_settings(settings: Settings) -> str:
@@ -116,8 +79,9 @@ def dump_settings(settings: Settings) -> str:
             key = f"{section.name}.{option.name}"
             if key in SECRET:
                 continue
-            choices = _choices(known_keys()[key])
-            note = f"  # {' | '.join(choices)}" if choices else ""
+            kind = known_keys()[key]
+            allowed = " | ".join(kind.choices) or str(kind.range or "")
+            note = f"  # {allowed}" if allowed else ""
             lines.append(f"{option.name} = {_toml(getattr(options, option.name))}{note}")
     return "\n".join(lines)
 
@@ -182,26 +146,13 @@ def value_of(key: str, value: object, origin: str) -> object:
         value: from TOML in its type, from elsewhere as text.
         origin: where it was written, for the message.
     """
-    hints = known_keys()
-    if key not in hints:
-        raise ConfigError(f"{origin}: unknown option; {nearest(key, hints)}", key=key)
-    hint = hints[key]
-    choices = _choices(hint)
-    if choices:
-        if value not in choices:
-            near = nearest(str(value), choices)
-            raise ConfigError(
-                f"{origin} = {value!r}: {near} (one of {', '.join(choices)})", key=key, value=value
-            )
-        return value
-    number = _typed(hint, value)
-    if number is None:
-        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[hint]
-        raise ConfigError(f"{origin} = {value!r}: give {kind}", key=key, value=value)
-    least, greatest = BOUNDS.get(key, (-math.inf, math.inf))
-    if isinstance(number, int | float) and not least <= number <= greatest:
-        raise ConfigError(f"{origin} = {value!r}: give {least} to {greatest}", key=key, value=value)
-    return number
+    known = known_keys()
+    if key not in known:
+        raise ConfigError(f"{origin}: unknown option; {nearest(key, known)}", key=key)
+    kind = known[key]
+    typed = _typed(kind.type, value)
+    kind.check(key, value if typed is None else typed, origin)
+    return typed
 
 
 def _typed(hint: type, value: object) -> object:
@@ -219,10 +170,6 @@ def _typed(hint: type, value: object) -> object:
         return hint(value)
     except ValueError:
         return None
-
-
-def _choices(hint: Any) -> tuple[str, ...]:
-    return get_args(hint) if get_origin(hint) is Literal else ()
 
 
 def _toml(value: object) -> str:

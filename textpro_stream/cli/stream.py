@@ -15,8 +15,8 @@ from textpro_stream.errors import AudioFormatError, ConfigError
 
 if TYPE_CHECKING:
     from textpro_stream.cli.follow import Outcome
-    from textpro_stream.cli.report import Report
     from textpro_stream.contracts import AudioChunk
+    from textpro_stream.ports import Report
     from textpro_stream.telemetry.trace import Trace
 
 EXAMPLES = """\
@@ -76,11 +76,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _stream(args: argparse.Namespace, settings: Settings) -> int:
+    from textpro_stream.cli.choose import choose_report
     from textpro_stream.cli.follow import follow
     from textpro_stream.cli.notices import tell_what_is_off
     from textpro_stream.cli.outlet import ReplyWav
     from textpro_stream.cli.progress import Downloads
-    from textpro_stream.cli.report import choose_report
     from textpro_stream.clock import MonotonicClock
     from textpro_stream.pipeline.recording import Recorder
 
@@ -153,10 +153,10 @@ def _audio(name: str, *, rate_hz: int, live: bool) -> AsyncIterator[AudioChunk]:
 
 def _refuse(name: str, problem: AudioFormatError, report: Report) -> Outcome:
     """What a source that cannot be opened says instead of a conversation."""
-    from textpro_stream.cli.report import complain
+    from textpro_stream.cli.notices import tell
     from textpro_stream.events import Failed, Finished, failure_code
 
-    complain(str(problem))
+    tell(str(problem))
     report.begin(name)
     report.show(Failed(0, 0, failure_code(problem), str(problem)))
     kinds = dict.fromkeys(("encoder", "decoder", "llm", "speech"), 0.0)

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from textpro_stream.config import Settings
 
 if TYPE_CHECKING:
-    from textpro_stream.audio.devices import Backend
     from textpro_stream.audio.microphone import Microphone
     from textpro_stream.audio.speaker import Loudspeaker
-    from textpro_stream.cli.report import Report
     from textpro_stream.pipeline import Conversation
+    from textpro_stream.ports import AudioBackend, Report
 
 EXAMPLES = """\
 examples:
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return runner.run(_talk(args, replace(settings, turn=turn), backend))
 
 
-def list_devices(backend: Backend) -> None:
+def list_devices(backend: AudioBackend) -> None:
     """Print what can be chosen."""
     for device in backend.devices():
         uses = []
@@ -75,14 +74,14 @@ def list_devices(backend: Backend) -> None:
         print(f"{device.index:3}  {device.name}  {device.rate_hz} Hz  {', '.join(uses)}")
 
 
-async def _talk(args: argparse.Namespace, settings: Settings, backend: Backend) -> int:
+async def _talk(args: argparse.Namespace, settings: Settings, backend: AudioBackend) -> int:
     from textpro_stream.audio.devices import choose
     from textpro_stream.audio.microphone import Microphone
     from textpro_stream.audio.speaker import Loudspeaker
+    from textpro_stream.cli.choose import choose_report
     from textpro_stream.cli.keys import keyboard
     from textpro_stream.cli.notices import tell_what_is_off
     from textpro_stream.cli.progress import Downloads
-    from textpro_stream.cli.report import choose_report
     from textpro_stream.pipeline import Engine
     from textpro_stream.runtime.memory import freeze_gc
 
@@ -120,8 +119,8 @@ async def hold(
 ) -> int:
     """Hold a conversation until the microphone is closed; 1 if it failed."""
     from textpro_stream.cli.keys import push_to_talk
+    from textpro_stream.cli.notices import tell
     from textpro_stream.cli.player import Player
-    from textpro_stream.cli.report import complain
     from textpro_stream.events import Failed
 
     status = 0
@@ -141,7 +140,7 @@ async def hold(
                     player.take(event)  # before anything is drawn
                 report.show(event)
                 if isinstance(event, Failed):
-                    complain(event.message)
+                    tell(event.message)
                     status = 1
             for task in beside:
                 task.cancel()

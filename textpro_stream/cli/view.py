@@ -15,30 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from textpro_stream.cli.report import arrow
+from textpro_stream import events as ev
+from textpro_stream.cli.report import arrow, totals
 from textpro_stream.contracts import ProsodyWindow, seconds
-from textpro_stream.events import (
-    Event,
-    Failed,
-    Finished,
-    HypothesisChanged,
-    ProsodyUpdated,
-    ReplyAudio,
-    ReplyDucked,
-    ReplyEnded,
-    ReplyGiven,
-    ReplyStarted,
-    ReplyText,
-    SpeechStarted,
-    SpeechStopped,
-    ToolCalled,
-    TurnEager,
-    TurnEnded,
-    TurnLatency,
-    TurnResumed,
-    WordsCommitted,
-)
-from textpro_stream.pipeline import Conversation
+from textpro_stream.ports import Talk
 from textpro_stream.telemetry.waterfall import stages
 
 METER = 16  # characters of the voice meter
@@ -64,7 +44,6 @@ class TurnPicture:
     state: str = "listening"
     windows: list[ProsodyWindow] = field(default_factory=list)
     reply: str = ""
-    spoken_s: float = 0.0
     ending: str = ""  # of the reply
     marks: dict[str, float] = field(default_factory=dict)
 
@@ -104,44 +83,49 @@ class Screen:
         self.done: list[TurnPicture] = []  # over, and not yet printed
         self.position = 0
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: ev.Event) -> None:
         """Take one event in."""
         self.position = event.at
         turn = self.turns.get(event.turn) or TurnPicture(event.turn)
         match event:
-            case SpeechStarted():
+            case ev.SpeechStarted():
                 self.turns[event.turn] = turn
-            case SpeechStopped():
+            case ev.SpeechStopped():
                 turn.state = "pause"
-            case HypothesisChanged(text=text):
+            case ev.HypothesisChanged(text=text):
                 turn.tail = text
-            case WordsCommitted(text=text):
+            case ev.WordsCommitted(text=text):
                 turn.words += text
                 turn.tail = turn.tail.removeprefix(text)
-            case ProsodyUpdated(window=window):
+            case ev.ProsodyUpdated(window=window):
                 turn.windows.append(window)
-            case TurnEager():
+            case ev.TurnEager():
                 turn.state = "pause: drafting the reply, in case you have finished"
-            case TurnResumed():
+            case ev.TurnResumed():
                 turn.state = "listening: you went on, the draft is dropped"
-            case TurnEnded(reason=reason):
+            case ev.TurnEnded(reason=reason):
                 turn.tail, turn.state = "", f"over: {ENDINGS.get(reason, reason)}"
                 if reason == "no_words":
                     self.turns.pop(event.turn, None)
-            case ReplyText(text=text):
+            case ev.ReplyText(text=text):
                 turn.reply += text
-            case ReplyAudio(chunk=chunk):
-                turn.spoken_s += len(chunk.samples) / chunk.rate_hz
-            case ReplyEnded(text=text, reason=reason):
+            case ev.ReplyEnded(text=text, reason=reason):
                 turn.reply, turn.ending = text, reason
-            case TurnLatency(marks=marks):
+            case ev.TurnLatency(marks=marks):
                 turn.marks = marks
                 self.turns.pop(event.turn, None)
                 self.done.append(turn)
-            case Finished():
+            case ev.Finished():
                 self.done += self.turns.values()
                 self.turns.clear()
-            case ReplyStarted() | ReplyDucked() | ReplyGiven() | ToolCalled() | Failed():
+            case (
+                ev.ReplyStarted()
+                | ev.ReplyAudio()
+                | ev.ReplyDucked()
+                | ev.ReplyGiven()
+                | ev.ToolCalled()
+                | ev.Failed()
+            ):
                 pass
             case _:
                 assert_never(event)
@@ -153,11 +137,11 @@ class LiveReport:
     def __init__(self, console: Console | None = None, *, hint: str = "") -> None:
         self._console = console or Console(highlight=False)
         self._screen = Screen()
-        self._talk: Conversation | None = None
+        self._talk: Talk | None = None
         self._source, self._hint = "", hint
         self._live: Live | None = None
 
-    def begin(self, source: str, talk: Conversation | None = None) -> None:
+    def begin(self, source: str, talk: Talk | None = None) -> None:
         """Draw from here on."""
         self._source, self._talk, self._screen = source, talk, Screen()
         self._console.rule(f"[bold]{source}", align="left", style="dim")
@@ -172,17 +156,14 @@ class LiveReport:
             )
             self._live.start()
 
-    def show(self, event: Event) -> None:
+    def show(self, event: ev.Event) -> None:
         """One event; a finished turn is printed for good."""
         self._screen.apply(event)
         while self._screen.done:
             self._console.print(self._screen.done.pop(0).draw(whole=True))
             self._console.print()
-        if isinstance(event, Finished):
-            self._console.print(
-                f"[dim]{seconds(event.at):.1f} s of audio, {event.turns} turns,"
-                f" {event.words} words, {event.cpu_s:.1f} s of CPU"
-            )
+        if isinstance(event, ev.Finished):
+            self._console.print(f"[dim]{totals(event)}")
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -38,7 +38,8 @@ from textpro_stream.turn.vad import load_vad
 if TYPE_CHECKING:
     from textpro_stream.whisper import Recognizer, WhisperPro
 
-_NEVER_MS = 10**9  # a silence that no clip has: pauses are watched to their end
+# The longest silences that the options allow; no clip has such, so pauses are watched to their end.
+_NEVER_MS, _NEVER_LONG_MS = 10_000, 30_000
 _LONGEST = 60 * SAMPLE_RATE  # samples of a clip that are used
 _AROUND = (SAMPLE_RATE, 2 * SAMPLE_RATE)  # background before and behind a clip
 
@@ -143,7 +144,7 @@ def _pauses(
     vad: VadModel,
     options: TurnOptions,
 ) -> list[Pause]:
-    watching = replace(options, silence_ms=_NEVER_MS, silence_long_ms=_NEVER_MS)
+    watching = replace(options, silence_ms=_NEVER_MS, silence_long_ms=_NEVER_LONG_MS)
     endpointer = Endpointer(vad.open(), watching)
     recognizer: Recognizer | None = None
     given = 0  # samples that the recognizer has

@@ -12,6 +12,7 @@ from textpro_stream.config import DeviceOptions
 from textpro_stream.errors import DeviceError
 from textpro_stream.runtime.device import DeviceThread, Lane
 from textpro_stream.runtime.memory import trim_heap
+from textpro_stream.runtime.prepare import prepare
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +24,7 @@ def torch_device(options: DeviceOptions) -> torch.device:
     Raises:
         DeviceError: CUDA was asked for and is not there.
     """
-    # Read by OpenMP when torch is first imported. Its waiting threads otherwise spin: beside one
-    # other busy process, two threads then took 3 times as long as one (load 14.5 s against 4.7 s,
-    # 56 reply tokens 14.2 s against 1.9 s); waiting passively costs nothing measurable.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare()
     import torch
 
     torch.set_num_threads(options.threads or min(4, physical_cores()))

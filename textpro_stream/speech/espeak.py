@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from textpro_stream.speech.engine import EngineError
+from textpro_stream.errors import ConfigError
 
 BUFFER_MS = 60  # of audio per callback
 
@@ -68,7 +68,7 @@ class Espeak:
         voice: a language and, behind a `+`, a variant: `en-us`, `de`, `en-gb+f3`.
 
     Raises:
-        EngineError: espeak-ng is not there, or has no such voice.
+        ConfigError: espeak-ng is not there, or has no such voice.
     """
 
     def __init__(self, voice: str) -> None:
@@ -77,7 +77,7 @@ class Espeak:
         path = data.encode() if data else None
         self.rate_hz: int = self._library.espeak_Initialize(SYNCHRONOUS, BUFFER_MS, path, DONT_EXIT)
         if self.rate_hz <= 0:
-            raise EngineError("espeak-ng finds no data; reinstall it: pip install espeakng-loader")
+            raise ConfigError("espeak-ng finds no data; reinstall it: pip install espeakng-loader")
         self._choose(voice)
         self._callback = Callback(self._receive)  # kept: the library holds a bare pointer
         self._library.espeak_SetSynthCallback(self._callback)
@@ -118,7 +118,7 @@ class Espeak:
         language, _, variant = voice.partition("+")
         variants = os.path.join(self._data, "voices", "!v")
         if variant and os.path.isdir(variants) and variant not in os.listdir(variants):
-            raise EngineError(
+            raise ConfigError(
                 f"espeak-ng has no voice variant {variant!r}; one that it has: benjamin"
             )
         if self._set(voice):
@@ -129,7 +129,7 @@ class Espeak:
             found = self._library.espeak_GetCurrentVoice().contents.identifier.decode()
             if self._set(f"{found}+{variant}" if variant else found):
                 return
-        raise EngineError(
+        raise ConfigError(
             f"espeak-ng has no voice {voice!r}; give a language such as en-us, en-gb, de or fr"
         )
 
@@ -148,7 +148,7 @@ def _load() -> tuple[ctypes.CDLL, str]:
         try:
             library, data = ctypes.CDLL("libespeak-ng.so.1"), ""
         except OSError:
-            raise EngineError(
+            raise ConfigError(
                 "espeak-ng is not installed: pip install espeakng-loader, or reply in text only"
                 " with speech.engine none"
             ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from textpro_stream.speech.engine import EngineError
+from textpro_stream.errors import ConfigError
 
 NATURAL_WPM = 165  # what Piper's voices speak by themselves, about
 
@@ -19,7 +19,7 @@ class Piper:
         voice: the voice's `.onnx` file, with its `.onnx.json` beside it, or a folder with one.
 
     Raises:
-        EngineError: piper-tts is not installed, or there is no such voice.
+        ConfigError: piper-tts is not installed, or there is no such voice.
     """
 
     def __init__(self, voice: str) -> None:
@@ -27,13 +27,13 @@ class Piper:
         try:
             from piper import PiperVoice, SynthesisConfig
         except ImportError:
-            raise EngineError(
+            raise ConfigError(
                 "Piper is not installed: pip install piper-tts, or use speech.engine espeak"
             ) from None
         try:
             self._voice = PiperVoice.load(model)
         except Exception as error:  # onnxruntime and json raise what they like
-            raise EngineError(f"{model}: no Piper voice ({error}); download it again") from None
+            raise ConfigError(f"{model}: no Piper voice ({error}); download it again") from None
         self._configure = SynthesisConfig
         self.rate_hz: int = self._voice.config.sample_rate
 
@@ -55,12 +55,12 @@ class Piper:
 def _find(path: Path) -> Path:
     models = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
     if len(models) > 1:
-        raise EngineError(f"{path}: holds {len(models)} voices; name one .onnx file")
+        raise ConfigError(f"{path}: holds {len(models)} voices; name one .onnx file")
     if not models or not models[0].is_file():
-        raise EngineError(
+        raise ConfigError(
             f"{path}: no Piper voice; set speech.voice to an .onnx file or its folder"
         )
     config = models[0].with_name(models[0].name + ".json")
     if not config.is_file():
-        raise EngineError(f"{config}: missing; it belongs beside the voice")
+        raise ConfigError(f"{config}: missing; it belongs beside the voice")
     return models[0]

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from textpro_stream.audio.pcm import decode_pcm16
-from textpro_stream.config import SpeechOptions
+from textpro_stream.config import RATE_WPM, SpeechOptions
 from textpro_stream.contracts import SpokenChunk
 from textpro_stream.errors import ConfigError, StageError
 from textpro_stream.speech import worker
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 # How long a worker may say nothing while it has work, before it is taken for dead. espeak-ng needs
 # some ms for a clause; Piper works on a whole sentence at a time.
 HANGS_S = {"espeak": 2.0, "piper": 20.0}
-SLOWEST_WPM, FASTEST_WPM = 80, 450  # espeak-ng's own limits
 TRIES = 2  # of one clause: a worker that dies of a text will die of it again
 
 
@@ -47,10 +46,6 @@ class Voice:
     def __init__(self, options: SpeechOptions) -> None:
         if options.engine == "none":
             raise ConfigError("speech.engine is none: there is no voice to open; choose espeak")
-        if not SLOWEST_WPM <= options.rate_wpm <= FASTEST_WPM:
-            raise ConfigError(
-                f"speech.rate_wpm is {options.rate_wpm}; give {SLOWEST_WPM} to {FASTEST_WPM}"
-            )
         self._arguments = (options.engine, options.voice)
         self._rate_wpm = options.rate_wpm
         self._hangs_s = HANGS_S[options.engine]
@@ -88,7 +83,8 @@ class Voice:
         given = 0  # samples, over all tries
         for _ in range(TRIES):
             process = await self.ready()
-            utterance = process.speak(said, pause, _pace(self._rate_wpm * speed))
+            rate_wpm = round(RATE_WPM.clamp(self._rate_wpm * speed))
+            utterance = process.speak(said, pause, rate_wpm)
             aligner = Aligner(form, self.rate_hz, start, text_start)
             try:
                 over = False
@@ -163,10 +159,6 @@ class Voice:
             log.warning("the voice's process hangs; starting another")
             await process.end()
             await self.ready()
-
-
-def _pace(rate_wpm: float) -> int:
-    return round(min(max(rate_wpm, SLOWEST_WPM), FASTEST_WPM))
 
 
 def _spoken(kind: bytes, payload: bytes, aligner: Aligner) -> list[SpokenChunk]:

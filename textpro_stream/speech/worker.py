@@ -23,9 +23,12 @@ import signal
 import struct
 import sys
 import threading
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from textpro_stream.speech.engine import Engine, EngineError
+from textpro_stream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from textpro_stream.ports import Synthesizer
 
 HEADER = struct.Struct("<cII")
 WORD_MARK = struct.Struct("<II")
@@ -35,11 +38,11 @@ SPEAK, CANCEL = b"S", b"C"
 READY, FAILED, AUDIO, WORD, DONE = b"R", b"F", b"A", b"W", b"D"
 
 
-def open_engine(name: str, voice: str) -> Engine:
+def open_engine(name: str, voice: str) -> Synthesizer:
     """Load `espeak` or `piper`.
 
     Raises:
-        EngineError: it is not installed, or has no such voice.
+        ConfigError: it is not installed, or has no such voice.
     """
     if name == "piper":
         from textpro_stream.speech.piper import Piper
@@ -63,7 +66,7 @@ class Worker:
         self._waiting: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
 
-    def run(self, engine: Engine) -> None:
+    def run(self, engine: Synthesizer) -> None:
         """Speak until the input ends, which ends the process."""
         self._send(READY, 0, RATE.pack(engine.rate_hz))
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
@@ -78,7 +81,7 @@ class Worker:
         """Say in one line what went wrong."""
         self._send(FAILED, utterance, " ".join(message.split()).encode())
 
-    def _speak(self, engine: Engine, utterance: int, payload: bytes) -> None:
+    def _speak(self, engine: Synthesizer, utterance: int, payload: bytes) -> None:
         def audio(pcm: bytes) -> bool:
             self._send(AUDIO, utterance, pcm)
             return utterance not in self._cancelled
@@ -120,7 +123,7 @@ def main(arguments: list[str]) -> None:
     name, voice = arguments
     try:
         engine = open_engine(name, voice)
-    except EngineError as error:
+    except ConfigError as error:
         worker.fail(str(error))
     else:
         worker.run(engine)

@@ -1,7 +1,6 @@
 """Model name -> verified local folder."""
 
 from textpro_stream.store.catalogue import Kind, known_names
-from textpro_stream.store.files import Progress, ProgressStage
 from textpro_stream.store.shelf import Problem, cache_root
 from textpro_stream.store.store import (
     Entry,
@@ -18,8 +17,6 @@ __all__ = [
     "Entry",
     "Kind",
     "Problem",
-    "Progress",
-    "ProgressStage",
     "cache_root",
     "defaults",
     "entries",

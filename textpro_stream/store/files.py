@@ -11,30 +11,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from textpro_stream.errors import WeightsError
+
+if TYPE_CHECKING:
+    from textpro_stream.ports import ProgressStage
 
 _PIECE = 1 << 20  # bytes read at once: large enough for the disk, small enough for a progress bar
 _WATCH_S = 0.1  # between two looks at a growing download
 
-ProgressStage = Literal["waiting", "downloading", "unpacking", "converting", "checking", "ready"]
-
-
-class Progress(Protocol):
-    """Where a pull tells how far it is.
-
-    Called a few times a second, while downloading from a helper thread.
-    """
-
-    def __call__(
-        self, name: str, done_bytes: int, total_bytes: int | None, stage: ProgressStage, /
-    ) -> None:
-        """Model `name` is at `done_bytes` of `total_bytes` (None: unknown) of `stage`."""
-        ...
-
-
-Report = Callable[[int, "int | None", ProgressStage], None]  # a Progress that knows its model
+Report = Callable[[int, "int | None", "ProgressStage"], None]  # a Progress that knows its model
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

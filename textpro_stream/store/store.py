@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textpro_stream.errors import WeightsError
 from textpro_stream.store import catalogue
 from textpro_stream.store.catalogue import HubModel, Kind, PinnedModel, find
 from textpro_stream.store.check import check_folder, kind_of
 from textpro_stream.store.files import (
-    Progress,
-    ProgressStage,
     Report,
     disk_full,
     is_disk_full,
@@ -26,6 +24,9 @@ from textpro_stream.store.files import (
     require_space,
 )
 from textpro_stream.store.shelf import Problem, Shelf, cache_root
+
+if TYPE_CHECKING:
+    from textpro_stream.ports import Progress, ProgressStage
 
 
 @dataclass(frozen=True, slots=True)

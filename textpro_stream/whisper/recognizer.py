@@ -26,7 +26,6 @@ from textpro_stream.contracts import (
     Transcript,
     samples_of_ms,
 )
-from textpro_stream.errors import ConfigError
 from textpro_stream.linear import Vocabulary
 from textpro_stream.ports import Observer
 from textpro_stream.telemetry.trace import Unobserved
@@ -70,7 +69,6 @@ class WhisperPro:
     """Weights and vocabulary, shared by all conversations."""
 
     def __init__(self, folder: Path, options: WhisperOptions, device: torch.device) -> None:
-        _check(options)
         self.options = options
         self.weights = load_weights(folder, options.dtype, device)
         dims = self.weights.dims
@@ -84,7 +82,6 @@ class WhisperPro:
 
         Raises:
             WeightsError: the folder does not hold a Whisper.
-            ConfigError: options that do not fit each other.
         """
         with torch.inference_mode():
             return cls(folder, options, device)
@@ -390,18 +387,3 @@ def _before(drafted: list[Drafted], position: int, tokens: Tokens) -> list[Draft
     ):
         n -= 1
     return drafted[:n]
-
-
-def _check(options: WhisperOptions) -> None:
-    """Refuse blocks that do not fit the grid, or with a segment not into Whisper's window."""
-    block_ms, look_ahead_ms = options.block_ms, options.look_ahead_ms
-    for name, value, least in (("block_ms", block_ms, 160), ("look_ahead_ms", look_ahead_ms, 0)):
-        if value % 20 or value < least:
-            raise ConfigError(
-                f"whisper.{name} = {value}: give a multiple of 20, {least} or more", key=name
-            )
-    if block_ms + look_ahead_ms > 2400:
-        raise ConfigError(
-            f"whisper.block_ms + look_ahead_ms = {block_ms + look_ahead_ms}: give 2400 or less",
-            key="block_ms",
-        )
