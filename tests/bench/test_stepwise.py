@@ -17,6 +17,7 @@ from textpro_stream.bench.stepwise import (
     sentence_ends,
 )
 from textpro_stream.clock import VirtualClock
+from textpro_stream.commands import Finish, Interrupt
 from textpro_stream.contracts import seconds
 from textpro_stream.events import (
     Event,
@@ -63,7 +64,7 @@ async def run(parts: Parts, kind: Kind, *audio: tuple[str, float]) -> list[Event
     async with StepwiseConversation(parts, kind) as talk:
         for chunk in chunks(sound(*audio)):
             await talk.push(chunk)
-        await talk.finish()
+        await talk.push(Finish())
         return [event async for event in talk]
 
 
@@ -106,7 +107,7 @@ async def test_nothing_is_recognized_before_the_endpoint(parts, kind) -> None:
         for chunk in chunks(sound(*QUESTION[:2])):
             await talk.push(chunk)
         assert opened == []
-        await talk.finish()
+        await talk.push(Finish())
         events = [event async for event in talk]
     assert len(opened) == 1
     assert len(only(events, TurnEnded)) == 1
@@ -154,7 +155,7 @@ async def test_a_stopped_reply_gives_its_marks_at_once(parts, kind) -> None:
         async for event in talk:
             events.append(event)
             if isinstance(event, ReplyAudio):
-                await talk.stop()
+                await talk.push(Interrupt())
             if isinstance(event, TurnLatency):
                 break
     assert only(events, ReplyEnded)[0].reason in ("cancelled", "stop")

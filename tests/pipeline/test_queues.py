@@ -76,7 +76,7 @@ class TestInbox:
         for i in range(50):
             await inbox.put(frame(i))
         waiting = await blocks(inbox.put(frame(50)))
-        await inbox.shut()
+        inbox.shut()
         assert not await waiting
         assert not await inbox.put(frame(51))
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from fuzzing import Message, Raw, lean, mutated, realtime
-from server.realtime.strict import Strict
+from strict import Strict
 from server_process import ServerProcess, serving
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed

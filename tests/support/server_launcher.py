@@ -14,20 +14,27 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from scripted import Script, ScriptedDialogue, ScriptedRecognizer, ScriptedVoice
+from scripted import Call, Script, ScriptedDialogue, ScriptedRecognizer, ScriptedVoice
 from stand import Stand
 
 from textpro_stream.cli.quiet import quieten
 from textpro_stream.cli.serve import until_stopped
 from textpro_stream.clock import MonotonicClock
 from textpro_stream.config import ServerOptions, Settings, SpeechOptions
-from textpro_stream.contracts import AudioChunk, SpokenChunk, Transcript
+from textpro_stream.contracts import (
+    AudioChunk,
+    Delta,
+    ReplyOptions,
+    SpokenChunk,
+    Transcript,
+)
 from textpro_stream.errors import StageError
+from textpro_stream.ports import Talk
 from textpro_stream.runtime.device import HANGS_S, DeviceThread
 from textpro_stream.runtime.health import Health
 from textpro_stream.server.app import Server
@@ -83,18 +90,22 @@ class FaultyScript(Script):
 class FaultyDialogue(ScriptedDialogue):
     faults: Faults = field(default_factory=Faults)
 
-    def reply(self) -> Iterator[str]:
-        self.faults.strike("llm")
-        yield from super().reply()
+    async def reply(self, turn: int, options: ReplyOptions, /) -> AsyncGenerator[Delta, None]:
+        assert self.device is not None
+        await self.device.run(Call(lambda: self.faults.strike("llm")))
+        async for delta in super().reply(turn, options):
+            yield delta
 
 
 @dataclass
 class FaultyVoice(ScriptedVoice):
     faults: Faults = field(default_factory=Faults)
 
-    async def speak(self, text: str, **where: int) -> AsyncIterator[SpokenChunk]:
+    async def speak(
+        self, text: str, *, start: int = 0, text_start: int = 0, speed: float = 1.0
+    ) -> AsyncIterator[SpokenChunk]:
         self.faults.strike("voice")
-        async for chunk in super().speak(text, **where):
+        async for chunk in super().speak(text, start=start, text_start=text_start, speed=speed):
             yield chunk
 
 
@@ -127,7 +138,7 @@ class ScriptedEngine:
     def close(self) -> None:
         self._device.close()
 
-    def open(self, *, live: bool = True, **_: object) -> Any:
+    def open(self, *, live: bool = True) -> Talk:
         dialogue = FaultyDialogue(faults=self._faults, step=lambda: time.sleep(self._piece_s))
         if self._pieces:
             dialogue.pieces = [f" word{n}," for n in range(self._pieces)]

@@ -19,7 +19,7 @@ def run(machine: BargeIn, voice_ms: list[tuple[float, int]]) -> list[tuple[str, 
     for voice, length_ms in voice_ms:
         for _ in range(length_ms // 20):
             at += 20
-            if signal := machine.push(voice, replying=True):
+            if signal := machine.push(voice, interruptible=True):
                 said.append((signal, at))
     return said
 
@@ -45,24 +45,22 @@ def test_gaps_between_words_do_not_start_over() -> None:
 
 def test_a_word_stops_at_once_and_a_backchannel_does_not() -> None:
     machine = BargeIn(OPTIONS)
-    assert machine.push(0.0, replying=True, words=" Mm-hmm.") is None
-    assert machine.push(0.0, replying=True, words=" ") is None
-    assert machine.push(0.0, replying=True, words=" Stop.") == "stop"
+    assert machine.push(0.0, interruptible=True, words=" Mm-hmm.") is None
+    assert machine.push(0.0, interruptible=True, words=" ") is None
+    assert machine.push(0.0, interruptible=True, words=" Stop.") == "stop"
 
 
-def test_nothing_to_stop_and_nothing_allowed() -> None:
+def test_where_nothing_may_be_stopped_nothing_happens() -> None:
     machine = BargeIn(OPTIONS)
-    assert all(machine.push(1.0, replying=False) is None for _ in range(100))
-    forbidden = BargeIn(TurnOptions(barge_in=False))
-    assert run(forbidden, [(1.0, 2000)]) == []
-    assert forbidden.push(1.0, replying=True, words=" Stop.") is None
+    assert all(machine.push(1.0, interruptible=False) is None for _ in range(100))
+    assert machine.push(1.0, interruptible=False, words=" Stop.") is None
 
 
 def test_a_reply_that_ends_while_quiet_gives_the_volume_back() -> None:
     machine = BargeIn(OPTIONS)
     run(machine, [(0.9, 100)])
     assert machine.ducked
-    assert machine.push(0.9, replying=False) == "unduck"
+    assert machine.push(0.9, interruptible=False) == "unduck"
     assert run(machine, [(0.9, 400)]) == [("duck", 60), ("stop", 300)]  # the next reply is new
 
 
@@ -80,17 +78,17 @@ def test_a_reply_that_ends_while_quiet_gives_the_volume_back() -> None:
 def test_laws(frames: list[tuple[float, bool, str]]) -> None:
     machine = BargeIn(OPTIONS)
     ducked = stopped = False
-    for voice, replying, words in frames:
-        signal = machine.push(voice, replying, words)
-        stopped = stopped and replying
+    for voice, interruptible, words in frames:
+        signal = machine.push(voice, interruptible, words)
+        stopped = stopped and interruptible
         if signal == "duck":
-            assert replying
+            assert interruptible
             assert not ducked
             assert not stopped
         elif signal == "unduck":
             assert ducked
         elif signal == "stop":
-            assert replying
+            assert interruptible
             assert not stopped
             stopped = True
         ducked = signal == "duck" or (ducked and signal is None)

@@ -21,7 +21,8 @@ from textpro_stream.contracts import (
     TurnSignal,
     samples_of_ms,
 )
-from textpro_stream.turn import BargeIn, Endpointer, VadModel, load_vad
+from textpro_stream.ports import VadModel
+from textpro_stream.turn import BargeIn, Endpointer, load_vad, p_end_of_turn
 
 pytestmark = pytest.mark.weights
 
@@ -56,7 +57,7 @@ def turns(
         new = endpointer.push(ListenedFrame(frame))
         signals += new
         if any(signal.kind == "eager" for signal in new):
-            endpointer.evidence(words(n_pauses))
+            endpointer.evidence(p_end_of_turn(words(n_pauses)))
             n_pauses += 1
     return signals
 
@@ -94,7 +95,7 @@ def test_an_interruption_stops_a_reply(silero: VadModel) -> None:
         for signal in endpointer.push(ListenedFrame(frame)):
             if signal.kind == "speech_started":
                 onset = signal.speech
-        if spoken := barge_in.push(endpointer.voice, replying=True):
+        if spoken := barge_in.push(endpointer.voice, interruptible=True):
             said[spoken] = frame.end
     assert list(said) == ["duck", "stop"]
     assert said["duck"] - onset <= samples_of_ms(140)

@@ -311,7 +311,7 @@ class Responder:
         try:
             await self._llm.edit(change)
         except (ConfigError, StageError) as error:
-            await self._context.fail(self._turn, "llm", error)
+            await self._context.fail(self._turn, failure_code(error), error)
 
     async def _read(self, turn: OpenTurn) -> None:
         """Have the LLM read words; what it cannot take whole is told, and not the end."""

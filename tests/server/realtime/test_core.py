@@ -5,17 +5,29 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server.realtime.strict import Json, Strict
+from strict import Json, Strict
 
+from textpro_stream.commands import (
+    Add,
+    Clear,
+    Command,
+    Configure,
+    Interrupt,
+    Press,
+    Release,
+    Remove,
+    Respond,
+    Truncate,
+)
 from textpro_stream.config import LlmOptions, TurnOptions
-from textpro_stream.contracts import Message, SpokenChunk, TokenSpan, ToolCall
+from textpro_stream.contracts import AudioChunk, Message, SpokenChunk, TokenSpan, ToolCall
 from textpro_stream.events import (
     Event,
     Failed,
@@ -34,21 +46,10 @@ from textpro_stream.events import (
     WordsCommitted,
 )
 from textpro_stream.server.realtime.core import Core
-from textpro_stream.server.realtime.orders import (
-    Add,
-    Clear,
-    Configure,
-    Drop,
-    Hear,
-    Press,
-    Release,
-    Remove,
-    Respond,
-    Stop,
-    Truncate,
-)
 from textpro_stream.server.realtime.rules import Offer
 from textpro_stream.server.realtime.state import Output
+
+T = TypeVar("T")
 
 OFFER = Offer("tiny-llm", "tiny.en", "en-us", TurnOptions(), LlmOptions())
 RATE = 22_050
@@ -58,18 +59,31 @@ TEXT = {"output_modalities": ["text"]}
 
 @dataclass
 class Desk:
-    """A core, what it said and what it ordered."""
+    """A core, what it said to its client, and what it told the conversation.
 
-    core: Core = field(default_factory=lambda: Core(OFFER, "sess_1"))
+    Attributes:
+        next: number of the turn that is asked for next; spoken turns have those of the tests.
+    """
+
+    offer: Offer = OFFER
+    transcription: bool = False
     strict: Strict = field(default_factory=Strict)
-    orders: list[Any] = field(default_factory=list)
+    told: list[AudioChunk | Command] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
     spoken: int = 0
+    next: int = 1000
 
     def __post_init__(self) -> None:
+        self.core = Core(self.offer, "sess_1", self.next_turn, transcription=self.transcription)
         self.take(self.core.start())
 
+    def next_turn(self) -> int:
+        self.next += 1
+        return self.next - 1
+
     def take(self, out: Output) -> list[Json]:
-        self.orders += out.orders
+        self.told += out.told
+        self.dropped += out.dropped
         for event in out.events:
             json.dumps(event, allow_nan=False)
         return self.strict.all(out.events)
@@ -113,13 +127,14 @@ class Desk:
         return self.hear(ReplyEnded(turn, 0, "", reason), TurnLatency(turn, 0))
 
     def respond(self, turn: int, **response: Any) -> list[Json]:
-        """`response.create`, and that the conversation took it."""
+        """`response.create`; the conversation gives it this turn."""
+        self.next = turn
         sent = self.send("response.create", response=response)
-        ordered = next(o for o in reversed(self.orders) if isinstance(o, Respond))
-        return sent + self.take(self.core.bound(ordered.response_id, turn))
+        assert self.commands(Respond)[-1].turn == turn
+        return sent
 
-    def ordered(self, kind: type) -> list[Any]:
-        return [order for order in self.orders if isinstance(order, kind)]
+    def commands(self, kind: type[T]) -> list[T]:
+        return [item for item in self.told if isinstance(item, kind)]
 
 
 def words(turn: int, text: str) -> WordsCommitted:
@@ -204,7 +219,7 @@ def test_text_of_a_clause_is_never_later_than_its_audio(desk: Desk) -> None:
 
 def test_a_text_session_has_text_parts_and_no_audio(desk: Desk) -> None:
     desk.update(**TEXT)
-    assert desk.ordered(Configure)[-1].changes == {"voice": False}
+    assert desk.commands(Configure)[-1] == Configure(voice=False)
     desk.turn(1)
     sent = desk.reply(1) + desk.given(1)
     assert "response.output_audio.delta" not in types(sent)
@@ -220,11 +235,8 @@ def test_a_manual_turn_is_committed_before_the_response_that_was_asked_with_it(
     manual.append()
     assert manual.send("input_audio_buffer.commit") == []
     assert manual.send("response.create") == []
-    assert [type(o) for o in manual.orders if not isinstance(o, Hear | Configure)] == [
-        Press,
-        Press,
-        Release,
-    ]
+    told = [item for item in manual.told if not isinstance(item, AudioChunk | Configure)]
+    assert told == [Press(interrupts=False), Press(interrupts=False), Release()]
     sent = manual.turn(1, replies=False)
     assert types(sent) == [
         "conversation.item.input_audio_transcription.delta",
@@ -234,7 +246,7 @@ def test_a_manual_turn_is_committed_before_the_response_that_was_asked_with_it(
         "conversation.item.input_audio_transcription.completed",
         "response.created",
     ]
-    assert isinstance(manual.orders[-1], Respond)
+    assert isinstance(manual.told[-1], Respond)
 
 
 def test_two_commits_make_two_items(manual: Desk) -> None:
@@ -255,7 +267,7 @@ def test_a_commit_of_next_to_nothing_is_an_error(manual: Desk, ms: int) -> None:
 def test_cleared_audio_cannot_be_committed(manual: Desk) -> None:
     manual.append()
     assert types(manual.send("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
-    assert manual.ordered(Clear)
+    assert manual.commands(Clear)
     assert error_of(manual.send("input_audio_buffer.commit"))["code"].endswith("commit_empty")
 
 
@@ -289,7 +301,7 @@ def test_barge_in_says_first_that_somebody_speaks(desk: Desk) -> None:
     assert response["status"] == "cancelled"
     assert response["status_details"]["reason"] == "turn_detected"
     assert response["output"][0]["status"] == "incomplete"
-    assert desk.ordered(Drop)
+    assert desk.dropped == [response["id"]]
 
 
 def test_barge_in_after_all_was_given_ends_nothing_twice(desk: Desk) -> None:
@@ -310,8 +322,10 @@ def test_speech_beside_a_reply_is_told_when_the_reply_is_over(desk: Desk) -> Non
 
 
 def test_speech_that_may_not_interrupt_is_told_at_once_and_answered_afterwards(desk: Desk) -> None:
+    (begun,) = desk.commands(Configure)
+    assert begun.turn is not None
     desk.update(audio={"input": {"turn_detection": {"interrupt_response": False}}})
-    assert desk.ordered(Configure)[-1].changes == {"interruptible": False}
+    assert desk.commands(Configure)[-1] == Configure(turn=replace(begun.turn, barge_in=False))
     desk.turn(1)
     desk.reply(1)
     sent = desk.turn(2)
@@ -322,7 +336,7 @@ def test_speech_that_may_not_interrupt_is_told_at_once_and_answered_afterwards(d
 
 def test_without_create_response_a_turn_waits_to_be_answered(desk: Desk) -> None:
     desk.update(audio={"input": {"turn_detection": {"create_response": False}}})
-    assert desk.ordered(Configure)[-1].changes == {"replies": False}
+    assert desk.commands(Configure)[-1] == Configure(replies=False)
     assert "response.created" not in types(desk.turn(1, replies=False))
     assert types(desk.respond(2)) == ["response.created"]
 
@@ -333,7 +347,7 @@ def test_a_turn_that_the_model_forgets_is_still_an_item(desk: Desk, reason: str)
     sent = desk.hear(TurnEnded(1, 16_000, "", reason, replies=False))
     assert types(sent)[-1] == "conversation.item.input_audio_transcription.completed"
     desk.send("conversation.item.delete", item_id="item_u1")
-    assert not desk.ordered(Remove)
+    assert not desk.commands(Remove)
 
 
 def test_a_failed_transcription_is_told(desk: Desk) -> None:
@@ -366,7 +380,7 @@ def test_a_failed_voice_is_a_note_in_the_metadata(desk: Desk) -> None:
 
 
 def test_a_model_that_was_not_told_of_the_tools_is_a_note_too() -> None:
-    desk = Desk(Core(replace(OFFER, knows_tools=False), "sess_1"))
+    desk = Desk(replace(OFFER, knows_tools=False))
     tool = {"type": "function", "name": "weather"}
     desk.turn(1)
     assert done_of(desk.given(1))["metadata"] is None
@@ -395,10 +409,10 @@ def test_cancel_ends_at_once_and_what_comes_late_is_ignored(desk: Desk) -> None:
     desk.reply(1)
     response = done_of(desk.send("response.cancel"))
     assert response["status_details"]["reason"] == "client_cancelled"
-    assert len(desk.ordered(Stop)) == 1
+    assert len(desk.commands(Interrupt)) == 1
     assert desk.reply(1) == []
     assert desk.over(1, "cancelled") == []
-    assert len(desk.ordered(Stop)) == 1
+    assert len(desk.commands(Interrupt)) == 1
     assert error_of(desk.send("response.cancel"))["code"] == "response_cancel_not_active"
 
 
@@ -412,28 +426,28 @@ def test_cancel_then_create_is_accepted(desk: Desk) -> None:
     assert "response.output_item.added" in types(desk.reply(2))
 
 
-def test_a_response_cancelled_before_it_was_ordered_is_never_ordered(desk: Desk) -> None:
-    desk.send("response.create")
-    desk.send("response.cancel")
-    assert not desk.core.wanted(desk.ordered(Respond)[0].response_id)
-
-
-def test_a_response_cancelled_while_it_is_ordered_is_stopped_when_it_begins(desk: Desk) -> None:
-    desk.send("response.create")
-    ordered = desk.ordered(Respond)[0].response_id
-    assert desk.core.wanted(ordered)
-    desk.send("response.cancel")
-    before = len(desk.ordered(Stop))
-    desk.take(desk.core.bound(ordered, 1))
-    assert len(desk.ordered(Stop)) == before + 1
-    assert desk.reply(1) == []
+def test_a_response_cancelled_at_once_is_stopped_by_its_turn(desk: Desk) -> None:
+    desk.respond(7)
+    assert done_of(desk.send("response.cancel"))["status"] == "cancelled"
+    assert desk.told[-2:] == [desk.commands(Respond)[-1], Interrupt(turn=7)]
+    assert desk.over(7, "cancelled") == []
     desk.strict.settled()
 
 
-def test_events_that_come_before_the_turn_is_known_find_their_response(desk: Desk) -> None:
-    desk.send("response.create")
-    assert "response.output_item.added" in types(desk.reply(1))
-    assert desk.take(desk.core.bound(desk.ordered(Respond)[0].response_id, 1)) == []
+def test_a_response_cancelled_before_it_began_is_stopped_if_it_begins(desk: Desk) -> None:
+    desk.respond(7)
+    desk.send("response.cancel")
+    before = len(desk.commands(Interrupt))
+    assert desk.reply(7) == []
+    assert desk.commands(Interrupt)[before:] == [Interrupt(turn=7)]
+    desk.strict.settled()
+
+
+def test_what_is_asked_for_is_known_by_its_turn_from_the_first_event_on(desk: Desk) -> None:
+    (created,) = desk.respond(7)
+    begun = desk.reply(7)
+    assert begun[0]["type"] == "response.output_item.added"
+    assert begun[0]["response_id"] == created["response"]["id"]
 
 
 def test_a_turn_that_is_answered_before_what_was_asked_for_takes_its_place(desk: Desk) -> None:
@@ -445,9 +459,9 @@ def test_a_turn_that_is_answered_before_what_was_asked_for_takes_its_place(desk:
     assert cancelled["status_details"]["reason"] == "turn_detected"
     assert done_of(desk.given(1))["id"] == "resp_000002"
     desk.over(1)
-    before = len(desk.ordered(Stop))
+    before = len(desk.commands(Interrupt))
     assert desk.reply(2) == []
-    assert len(desk.ordered(Stop)) == before + 1
+    assert len(desk.commands(Interrupt)) == before + 1
     desk.strict.settled()
 
 
@@ -483,13 +497,13 @@ def test_a_change_to_what_was_never_remembered_is_no_news(desk: Desk) -> None:
 
 def test_audio_after_detection_was_on_in_between_is_of_a_turn_again(manual: Desk) -> None:
     manual.append()
-    assert len(manual.ordered(Press)) == 1
+    assert len(manual.commands(Press)) == 1
     manual.update(audio={"input": {"turn_detection": {"type": "server_vad"}}})
     manual.append()
-    assert len(manual.ordered(Press)) == 1
+    assert len(manual.commands(Press)) == 1
     manual.update(**MANUAL)
     manual.append()
-    assert len(manual.ordered(Press)) == 2
+    assert len(manual.commands(Press)) == 2
 
 
 def test_a_second_response_is_refused_and_the_first_goes_on(desk: Desk) -> None:
@@ -510,7 +524,7 @@ def test_an_out_of_band_response_runs_beside_and_leaves_nothing(desk: Desk) -> N
         7, conversation="none", input=[message], metadata={"k": "v"}, output_modalities=["text"]
     )
     assert sent[0]["response"]["conversation_id"] is None
-    options = desk.ordered(Respond)[0].options
+    options = desk.commands(Respond)[0].options
     assert options.remember is False
     assert options.messages == (Message("input_0", "user", "Classify"),)
     sent = desk.reply(7) + desk.given(7)
@@ -524,9 +538,9 @@ def test_an_announcement_that_nobody_here_asked_for_is_a_response(desk: Desk) ->
     assert done_of(desk.given(5))["status"] == "completed"
 
 
-def test_an_order_that_fails_fails_its_response(desk: Desk) -> None:
+def test_a_command_that_fails_fails_its_response(desk: Desk) -> None:
     desk.send("response.create")
-    sent = desk.take(desk.core.failed(desk.ordered(Respond)[0], "too long"))
+    sent = desk.take(desk.core.failed(desk.commands(Respond)[0], "too long"))
     assert done_of(sent)["status_details"]["error"]["message"] == "too long"
 
 
@@ -551,21 +565,22 @@ def test_items_join_in_the_order_that_was_asked(desk: Desk) -> None:
     assert create("d")[0]["previous_item_id"] == "b"
     assert create("a", previous_item_id="root")[0]["previous_item_id"] is None
     assert create("c", previous_item_id="b")[0]["previous_item_id"] == "b"
-    adds = [(order.message.id, order.after) for order in desk.ordered(Add)]
+    adds = [(add.message.id, add.after) for add in desk.commands(Add)]
     assert adds == [("b", None), ("d", None), ("a", ""), ("c", "b")]
     assert error_of(create("a"))["param"] == "item.id"
     assert error_of(create("e", previous_item_id="none"))["code"] == "item_not_found"
     (retrieved,) = desk.send("conversation.item.retrieve", item_id="c")
     assert retrieved["item"]["content"][0]["text"] == "c"
     desk.send("conversation.item.delete", item_id="c")
-    assert desk.ordered(Remove) == [Remove("c")]
+    assert desk.commands(Remove) == [Remove("c")]
     assert error_of(desk.send("conversation.item.delete", item_id="c"))["code"] == "item_not_found"
 
 
 def test_function_calls_and_their_outputs(desk: Desk) -> None:
     tool = {"type": "function", "name": "light", "parameters": {"type": "object"}}
     desk.update(tools=[tool])
-    assert desk.ordered(Configure)[-1].changes["tools"][0].name == "light"
+    (offered,) = desk.commands(Configure)[-1].tools or ()
+    assert offered.name == "light"
     desk.turn(1)
     sent = desk.hear(ToolCalled(1, 0, ToolCall("light", '{"on":true}')))
     assert types(sent) == [
@@ -580,7 +595,7 @@ def test_function_calls_and_their_outputs(desk: Desk) -> None:
     assert (call["name"], call["arguments"]) == ("light", '{"on":true}')
     output = {"type": "function_call_output", "call_id": call["call_id"], "output": "done"}
     desk.send("conversation.item.create", item=output)
-    assert desk.ordered(Add)[-1].message.role == "tool"
+    assert desk.commands(Add)[-1].message.role == "tool"
     lost = {"type": "function_call_output", "call_id": "nothing", "output": "done"}
     assert error_of(desk.send("conversation.item.create", item=lost))["code"] == "item_not_found"
 
@@ -593,7 +608,7 @@ def test_truncation_keeps_whole_words_that_were_heard(desk: Desk) -> None:
         "conversation.item.truncate", item_id="item_a1", content_index=0, audio_end_ms=700
     )
     assert sent["audio_end_ms"] == 700
-    assert desk.ordered(Truncate) == [Truncate("a1", len(" It is"))]
+    assert desk.commands(Truncate) == [Truncate("a1", len(" It is"))]
     (retrieved,) = desk.send("conversation.item.retrieve", item_id="item_a1")
     assert retrieved["item"]["content"][0]["transcript"] == " It is"
 
@@ -613,7 +628,7 @@ def test_truncation_of_what_cannot_be_changes_nothing(desk: Desk) -> None:
     assert truncate(**right | {"item_id": "item_u1"})["param"] == "item_id"
     assert truncate(**right | {"content_index": 1})["param"] == "content_index"
     assert truncate(item_id="item_a1", content_index=0)["code"] == "missing_field"
-    assert not desk.ordered(Truncate)
+    assert not desk.commands(Truncate)
 
 
 # Mistakes
@@ -655,7 +670,7 @@ def test_binary_audio_is_for_those_who_opted_in(desk: Desk) -> None:
     assert error_of(desk.take(desk.core.receive(bytes(480))))["code"] == "invalid_value"
     desk.update(textpro={"events": True})
     assert desk.take(desk.core.receive(bytes(4800))) == []
-    assert desk.ordered(Hear)
+    assert desk.commands(AudioChunk)
 
 
 def test_own_events_are_for_those_who_opted_in() -> None:
@@ -690,10 +705,10 @@ def test_silence_after_a_reply_triggers_the_timeout_once(desk: Desk) -> None:
 
 
 def test_a_transcription_session_never_replies() -> None:
-    desk = Desk(Core(OFFER, "sess_1", transcription=True))
+    desk = Desk(transcription=True)
     assert desk.strict.events[0]["session"]["type"] == "transcription"
-    changes = desk.ordered(Configure)[0].changes
-    assert (changes["replies"], changes["voice"]) == (False, False)
+    (told,) = desk.commands(Configure)
+    assert (told.replies, told.voice) == (False, False)
     sent = desk.turn(1, replies=False)
     assert sent[-1]["transcript"] == "Hello there"
     assert error_of(desk.send("response.create"))["code"] == "invalid_value"
@@ -800,7 +815,7 @@ TALK = st.sampled_from(
 @given(steps=st.lists(st.one_of(CLIENT, TALK, TALK), min_size=5, max_size=40))
 def test_whatever_comes_is_answered_strictly(steps: list[Any]) -> None:
     desk = Desk()
-    turn, bound = 1, 0
+    turn, answered = 1, 0
     over: set[int] = set()
     for step in steps:
         if isinstance(step, dict):
@@ -817,13 +832,11 @@ def test_whatever_comes_is_answered_strictly(steps: list[Any]) -> None:
             desk.hear(*_of_reply(step, reply))
             if step in ("over", "barged"):
                 over.add(reply)
-        for order in desk.ordered(Respond)[bound:]:
-            bound += 1
-            if desk.core.wanted(order.response_id):
-                desk.take(desk.core.bound(order.response_id, 1000 + bound))
-                desk.reply(1000 + bound)
-                desk.given(1000 + bound)
-                desk.over(1000 + bound)
+        for asked in desk.commands(Respond)[answered:]:
+            answered += 1
+            desk.reply(asked.turn)
+            desk.given(asked.turn)
+            desk.over(asked.turn)
 
 
 def _of_reply(step: str, turn: int) -> list[Event]:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from scripted import sound
-from server.realtime.scripted_talk import Script
-from server.realtime.strict import Json, Strict
+from scripted_talk import Script
+from strict import Json, Strict
 from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosedError
 

@@ -15,8 +15,8 @@ import pytest
 import soxr
 from openai import AsyncOpenAI
 from scripted import Script, ScriptedDialogue, ScriptedVoice, sound
-from server.realtime.scripted_talk import Script as Talks
-from server.realtime.strict import Json, Strict
+from scripted_talk import Script as Talks
+from strict import Json, Strict
 from stand import Stand
 
 from textpro_stream import Engine

@@ -12,7 +12,7 @@ from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.server.realtime.incoming import Refused
 from textpro_stream.server.realtime.rules import ALIASES, SEMANTIC_VAD, SERVER_VAD, Offer
 from textpro_stream.server.realtime.session import (
-    conversation_settings,
+    configuration,
     opened,
     tools_of,
     turn_detection,
@@ -43,6 +43,12 @@ def refusal(patch: Any, session: dict[str, Any] | None = None, **facts: bool) ->
         updated(session, patch, OFFER, **facts)
     assert session == before
     return caught.value
+
+
+def rules(session: dict[str, Any]) -> TurnOptions:
+    turn = configuration(session, OFFER).turn
+    assert turn is not None
+    return turn
 
 
 def test_the_defaults_are_those_that_are_documented() -> None:
@@ -171,7 +177,7 @@ def test_server_vad_ends_a_turn_after_any_pause_of_that_length() -> None:
     patch = audio_in(
         turn_detection={"threshold": 0.6, "prefix_padding_ms": 200, "silence_duration_ms": 700}
     )
-    turn = conversation_settings(updated(begin(), patch, OFFER), OFFER)["turn"]
+    turn = rules(updated(begin(), patch, OFFER))
     assert (turn.threshold, turn.preroll_ms) == (0.6, 200)
     assert turn.silence_ms == turn.silence_long_ms == 700
     assert turn.eager_ms <= 700
@@ -180,7 +186,7 @@ def test_server_vad_ends_a_turn_after_any_pause_of_that_length() -> None:
 def test_eagerness_chooses_the_longest_wait() -> None:
     def wait(eagerness: str) -> int:
         patch = audio_in(turn_detection={"type": "semantic_vad", "eagerness": eagerness})
-        turn = conversation_settings(updated(begin(), patch, OFFER), OFFER)["turn"]
+        turn = rules(updated(begin(), patch, OFFER))
         assert turn.silence_ms <= turn.silence_long_ms
         longest: int = turn.silence_long_ms
         return longest
@@ -190,9 +196,15 @@ def test_eagerness_chooses_the_longest_wait() -> None:
 
 def test_without_detection_the_client_holds_the_key() -> None:
     session = updated(begin(), audio_in(turn_detection=None), OFFER)
-    settings = conversation_settings(session, OFFER)
-    assert settings["turn"].push_to_talk
-    assert settings["replies"] is settings["interruptible"] is False
+    assert rules(session).push_to_talk
+    assert not rules(session).barge_in
+    assert configuration(session, OFFER).replies is False
+
+
+def test_speech_may_interrupt_unless_the_client_forbids_it() -> None:
+    assert rules(begin()).barge_in
+    forbidden = audio_in(turn_detection={"interrupt_response": False})
+    assert not rules(updated(begin(), forbidden, OFFER)).barge_in
 
 
 def test_tools_are_what_the_choice_leaves_of_them() -> None:
