@@ -209,3 +209,19 @@ async def test_closing_gives_the_memory_back(dialogue: Dialogue, device: DeviceT
     await dialogue.close()
     await dialogue.rest()  # behind it on the device
     assert dialogue.tokens_cached == 0
+
+
+async def test_conversations_that_decode_at_once_say_what_each_would_say_alone(
+    model: LanguageModel, device: DeviceThread
+) -> None:
+    questions = ["How long?", "And rice for two people, please?", "Why is the sky blue at noon?"]
+    engine = LocalEngine(model, device)
+    alone = []
+    for question in questions:
+        dialogue = engine.open(model.options, Unobserved())
+        await dialogue.follow(turn(1, question, over=True))
+        alone.append(await draw(dialogue))
+    together = [engine.open(model.options, Unobserved()) for _ in questions]
+    for dialogue, question in zip(together, questions, strict=True):
+        await dialogue.follow(turn(1, question, over=True))
+    assert await asyncio.gather(*map(draw, together)) == alone

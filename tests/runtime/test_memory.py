@@ -8,7 +8,7 @@ import pytest
 
 HOARD = """
 import ctypes
-from textpro_stream.runtime.memory import give_back
+from textpro_stream.runtime.memory import trim_heap
 
 
 def resident():
@@ -24,7 +24,7 @@ pin = libc.malloc(100_000)  # on top: nothing below it goes back by itself
 for each in kept:
     libc.free(each)
 before = resident()
-give_back()
+trim_heap()
 print(before - resident())
 """
 
@@ -37,10 +37,10 @@ def test_what_was_freed_goes_back() -> None:
 
 SETTLED = """
 import gc
-from textpro_stream.runtime.memory import settle
+from textpro_stream.runtime.memory import freeze_gc
 
 kept = [[] for _ in range(1000)]
-settle()
+freeze_gc()
 assert gc.get_freeze_count() > 1000
 assert len(gc.get_objects()) < 100
 """

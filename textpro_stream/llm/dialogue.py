@@ -66,7 +66,7 @@ class Dialogue:
         observer: Observer,
         tools: Sequence[Tool] = (),
     ) -> None:
-        self._model, self._observer = model, observer
+        self._model, self.observer = model, observer
         self._setup = self._usual = (options, tuple(tools))  # in force, and of the conversation
         self._stops = model.chat.stop_ids()
         self._capacity = min(options.context, model.backbone.context)
@@ -167,6 +167,16 @@ class Dialogue:
                 calls_tools=bool(tools),
             )
         return Reading(self._generation)
+
+    def pending(self, reading: Reading) -> tuple[Cache, int] | None:
+        """The one token that the next `draw` brings into the cache first; None if none or more."""
+        if self._aside is not None:
+            return self._aside.pending(reading)
+        generation = reading.generation
+        if generation is not self._generation or not reading.is_level:
+            return None
+        left = generation.tokens[len(self._cache.rows) - len(generation.prompt.rows) :]
+        return (self._cache, left[0]) if len(left) == 1 else None
 
     def draw(self, reading: Reading) -> Sequence[Delta] | None:
         """Decode at most one more token; what is new in the reply, None if it is void."""
@@ -303,7 +313,7 @@ class Dialogue:
             tools: of it.
         """
         messages = self.messages if messages is None else messages
-        aside = Dialogue(self._model, options, self._observer, tools)
+        aside = Dialogue(self._model, options, self.observer, tools)
         aside._history.take([aside._history.entry(message) for message in messages])
         aside.follow(OpenTurn(self._replying, over=True))
         return aside
@@ -333,7 +343,7 @@ class Dialogue:
 
     def _advance(self, generation: Generation) -> None:
         """Choose one more token, after bringing the last one into the cache."""
-        with self._observer.span("decode"):
+        with self.observer.span("decode"):
             decoded = len(self._cache.rows) - len(generation.prompt.rows)
             for token in generation.tokens[decoded:]:
                 self._cache.decode(token)

@@ -6,7 +6,6 @@ the tokens that are there at once, and the same reply.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,7 +20,6 @@ from textpro_stream.contracts import (
     TextDelta,
     ToolCall,
 )
-from textpro_stream.errors import StageError
 from textpro_stream.llm.chat import TextStream
 from textpro_stream.llm.fusion import Row
 from textpro_stream.llm.history import Entry
@@ -81,10 +79,7 @@ class Generation:
         if full or self._max_tokens <= 0:
             self.reason = "length"
             return
-        values = logits()
-        token = self._sampler.choose(values, self.tokens)
-        if not math.isfinite(float(values[token])):
-            raise StageError("the LLM gave no number where a token was due (NaN); ask again")
+        token = self._sampler.choose(logits(), self.tokens)
         if token in self._stops:
             self.reason = "stop"
             return

@@ -59,9 +59,21 @@ class Step(ABC, Generic[T]):
         """Do it, in the device's thread."""
 
     @classmethod
-    def run_together(cls, steps: Sequence[Self]) -> list[T]:
-        """Do several, of different conversations, as one batch; their results in order."""
-        return [step.run() for step in steps]
+    def run_together(cls, steps: Sequence[Self]) -> list[T | Exception]:
+        """Do several, of different conversations, as one batch.
+
+        Returns:
+            What came of each, in order; a step that failed costs nobody else anything.
+        """
+        return [outcome(step) for step in steps]
+
+
+def outcome(step: Step[Any]) -> Any:
+    """What a step gives, or what it raises."""
+    try:
+        return step.run()
+    except Exception as error:
+        return error
 
 
 # Seconds that a lane can wait. A word read 20 ms late costs nobody anything, since the
@@ -267,4 +279,7 @@ def _finish(futures: list[Future[Any]], steps: list[Step[Any]]) -> None:
     else:
         for future, result in zip(futures, results, strict=True):
             with suppress(InvalidStateError):
-                future.set_result(result)
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
