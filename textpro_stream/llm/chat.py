@@ -23,6 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from textpro_stream.checkpoint import read_json
 from textpro_stream.contracts import Role, Tool, ToolCall
 from textpro_stream.errors import WeightsError
 from textpro_stream.llm.tools import declared, requested, written
@@ -84,7 +85,7 @@ class Chat:
         added = self._marked.get_added_tokens_decoder()
         self._added = frozenset(added)
         self._added_texts = [t.content for t in added.values() if len(t.content.strip()) > 1]
-        self._config = _json(folder / "tokenizer_config.json")
+        self._config = read_json(folder / "tokenizer_config.json")
         self._template = self._compile(self._read_template())
         self._frames: dict[object, Frame] = {}
         self.knows_tools = self._shows_tools()
@@ -258,7 +259,7 @@ class Chat:
         """Tokens that end a reply: those the folder names, and the template's own closing mark."""
         stops: set[int] = set()
         for name in ("generation_config.json", "config.json"):
-            found = _json(self._folder / name).get("eos_token_id")
+            found = read_json(self._folder / name).get("eos_token_id")
             stops |= (
                 set(found) if isinstance(found, list) else {found} if found is not None else set()
             )
@@ -339,16 +340,6 @@ class TextStream:
 def _stand_in(index: int) -> str:
     """A word that no template contains."""
     return f"{STAND_IN}{index}X"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not readable as JSON ({error})") from error
-    return content
 
 
 def _to_json(value: object, indent: int | None = None) -> str:
