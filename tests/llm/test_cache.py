@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from textpro_stream.contracts import Unobserved
+from textpro_stream.telemetry.trace import Unobserved
 from textpro_stream.llm import LanguageModel
 from textpro_stream.llm.cache import Cache, decode_together
 

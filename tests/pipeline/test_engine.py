@@ -12,7 +12,7 @@ from textpro_stream.config import DeviceOptions, Settings, SpeechOptions, TurnOp
 from textpro_stream.errors import DeviceError, WeightsError
 from textpro_stream.pipeline import Engine
 from textpro_stream.pipeline import engine as module
-from textpro_stream.pipeline.engine import physical_cores, torch_device
+from textpro_stream.runtime.hardware import physical_cores, torch_device
 
 
 class Voice:
