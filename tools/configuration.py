@@ -1,6 +1,8 @@
 """Write docs/configuration.md: every option, as `config.py` and the flags of `textpro` have it.
 
-    .venv/bin/python tools/configuration.py      # `make docs` runs it; tests/test_docs.py checks
+    .venv/bin/python tools/configuration.py [FILE]
+
+`make docs` runs it; tests/test_docs.py checks that the page is what it would write.
 
 Names, types, defaults and bounds come from the dataclasses, what an option is from the comments
 beside it, which are read from the source because Python throws them away.
@@ -12,6 +14,7 @@ import ast
 import inspect
 import io
 import re
+import sys
 import tokenize
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, fields, is_dataclass
@@ -170,4 +173,4 @@ def linked(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    Path(*sys.argv[1:] or [PAGE]).write_text(page(), encoding="utf-8")
