@@ -157,7 +157,7 @@ def comments(source: str) -> dict[tuple[str, str], str]:
                     above.insert(0, whole[at])
                     at -= 1
                 behind = trailing.get(line.end_lineno or 0, "")
-                texts = [text for text in (" ".join(above), behind) if text]
+                texts = [re.sub(r"(?<!\.)\.$", "", t) for t in (" ".join(above), behind) if t]
                 found[node.name, line.target.id] = "; ".join(texts)
     return found
 
