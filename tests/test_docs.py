@@ -306,12 +306,8 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page: Path) -> None:
     homes = [ROOT, ROOT / "textpro_stream", page.parent]
-    named = {
-        text
-        for text in inline(page)
-        if re.fullmatch(r"[\w.-]+(/[\w.-]+)+/?|[\w-]+\.py", text)
-        and text.rsplit(".")[-1] in ("py", "md", "mjs", "js", "jsonl", "flac")
-    }
+    file = r"([\w.-]+/)+[\w.-]+\.(py|md|mjs|js|jsonl|flac)|[\w-]+\.py"
+    named = {text for text in inline(page) if re.fullmatch(rf"{file}|([\w.-]+/)+", text)}
     assert {text for text in named if not any((home / text).exists() for home in homes)} == set()
 
 
