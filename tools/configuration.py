@@ -140,7 +140,8 @@ def flag_of(key: str) -> tuple[str, str]:
 
 def comments(source: str) -> dict[tuple[str, str], str]:
     """(class, field) -> the comment above it and the one behind it."""
-    whole, trailing = {}, {}
+    whole: dict[int, str] = {}  # by line
+    trailing: dict[int, str] = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             alone = not token.line[: token.start[1]].strip()
@@ -152,7 +153,8 @@ def comments(source: str) -> dict[tuple[str, str], str]:
             continue
         for line in node.body:
             if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
-                above, at = [], line.lineno - 1
+                above: list[str] = []
+                at = line.lineno - 1
                 while at in whole:
                     above.insert(0, whole[at])
                     at -= 1
@@ -173,4 +175,4 @@ def linked(text: str) -> str:
 
 
 if __name__ == "__main__":
-    Path(*sys.argv[1:] or [PAGE]).write_text(page(), encoding="utf-8")
+    Path(sys.argv[1] if sys.argv[1:] else PAGE).write_text(page(), encoding="utf-8")
