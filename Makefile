@@ -45,5 +45,9 @@ lock: setup      ## write the installed versions to requirements.lock
 	  $(BIN)/pip freeze --exclude-editable --all | grep -v '^pip==' | sed 's/+cpu//'; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 
+.PHONY: docs
+docs: setup      ## write docs/configuration.md anew from config.py
+	$(BIN)/python tools/configuration.py
+
 clean:           ## remove the environment and caches
 	rm -rf .venv .venv-tests build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
