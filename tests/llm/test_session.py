@@ -40,6 +40,9 @@ ARCHITECTURES: list[tuple[str, dict[str, Any]]] = [
     ("GPTNeoX", {"num_key_value_heads": None}),  # through transformers
 ]  # fmt: skip
 IDS = [int(i) for i in torch.randint(3, 380, (60,), generator=torch.Generator().manual_seed(5))]
+# Without VNNI activations have 7 bits, not 8. Over 40 prompts of the tiny model the first distance
+# below was 0.065 on average and 0.16 at most, the second 0.078 and 0.18; these IDs: 0.061, 0.108.
+COARSER = 1 if torch.cpu._is_vnni_supported() else 3
 
 
 def names(case: tuple[str, dict[str, Any]]) -> str:
@@ -106,7 +109,7 @@ def test_int8_stays_close_to_float32(load: Load) -> None:
     for session, model in zip(sessions, (exact, coarse), strict=True):
         session.prefill(model.rows(IDS))
     logits, rough = (session.logits() for session in sessions)
-    assert (rough - logits).norm() < 0.06 * logits.norm()
+    assert (rough - logits).norm() < 0.06 * COARSER * logits.norm()
 
 
 def test_int8_gives_a_row_nearly_the_same_beside_any_neighbours(load: Load) -> None:
@@ -116,7 +119,7 @@ def test_int8_gives_a_row_nearly_the_same_beside_any_neighbours(load: Load) -> N
     for token in IDS:
         alone.decode(token)
     difference = (together.logits() - alone.logits()).norm()
-    assert difference < 0.05 * alone.logits().norm()
+    assert difference < 0.05 * COARSER * alone.logits().norm()
 
 
 @pytest.mark.parametrize("kind", ["Llama", "Qwen3"])
