@@ -35,7 +35,14 @@ class ProsodyOptions:
 class LlmOptions:
     """`[llm]`: the language model and its sampling."""
 
-    model: str = "smollm2-135m"
+    model: str = "smollm2-135m"  # a name of `textpro models list`, a hub name, a folder or a URL
+    # An OpenAI-compatible server to reply in its place, e.g. http://localhost:11434/v1#llama3.2;
+    # without #MODEL, the one that the server lists first.
+    url: str = ""
+    api_key: str = ""  # of that server: TEXTPRO_LLM__API_KEY or a file, never the command line
+    # That server reads along while somebody speaks: replies begin sooner. One that is paid by the
+    # token is paid for each reading.
+    prefill: bool = True
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     # auto: what the trained projector was made for, text without one; the last two need one
     fusion: Literal["auto", "text", "interleave", "global"] = "auto"
@@ -49,6 +56,11 @@ class LlmOptions:
     repetition_penalty: float = 1.1
     seed: int = 0
     context: int = 2048  # rows; oldest turns are dropped as a whole when it is nearly full
+
+    @property
+    def is_remote(self) -> bool:
+        """The model is behind a URL."""
+        return bool(self.url) or self.model.startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True, slots=True)

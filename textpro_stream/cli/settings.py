@@ -24,7 +24,7 @@ from textpro_stream.errors import ConfigError
 PREFIX = "TEXTPRO_"
 
 # Never given on a command line, which every user of the machine can read, and never printed.
-SECRET = ("server.api_key", "server.mqtt_password")
+SECRET = ("llm.api_key", "server.api_key", "server.mqtt_password")
 
 BOUNDS: dict[str, tuple[float, float]] = {  # least and greatest value that makes sense
     "whisper.block_ms": (160, 5000),
