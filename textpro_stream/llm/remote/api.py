@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -187,9 +187,10 @@ class ChatApi:
             try:
                 return await self._try(method, f"{self.address}{path}", body)
             except StageError as error:
-                wait_s = getattr(error, "retry_s", None) or pause_s
-                passes = getattr(error, "passes", False)
-                if pause_s is None or not passes or wait_s > LONGEST_PAUSE_S:
+                if pause_s is None or not getattr(error, "passes", False):
+                    raise
+                wait_s: float = getattr(error, "retry_s", None) or pause_s
+                if wait_s > LONGEST_PAUSE_S:
                     raise
                 await asyncio.sleep(wait_s)
         raise AssertionError("the last try gives or raises")
@@ -221,11 +222,12 @@ class ChatApi:
             if not colon or field not in ("data", "error"):
                 raise self._no_json(response, line)
             value = value.strip()
-            if value == "[DONE]":
-                return
+            if value == "[DONE]":  # read on to the end: the connection can serve again then
+                continue
             began = True
-            piece = self._object(value, response)
-            yield {"error": piece} if field == "error" and "error" not in piece else piece
+            if field == "error":  # older llama.cpp
+                raise self._failed(f"failed: {_message(value)}", **_overflow(value))
+            yield self._object(value, response)
         if not began:
             raise self._no_json(response, "")
 
@@ -345,10 +347,8 @@ def _has_token(piece: Json) -> bool:
 def _message(text: str) -> str:
     """What a server says about an error, in one short line."""
     said: Any = text
-    try:
+    with suppress(ValueError, RecursionError):
         said = json.loads(text)
-    except (ValueError, RecursionError):
-        pass
     while isinstance(said, dict):
         said = next((said[key] for key in ("error", "message", "detail") if key in said), text)
     line = " ".join(str(said).split()) or "no reason given"

@@ -33,6 +33,8 @@ class DeltaReader:
         """What one piece brings."""
         self._note_usage(piece)
         for choice in (piece.get("choices") or [])[:1]:
+            if not isinstance(choice, dict):
+                continue
             delta = choice.get("delta") or choice.get("message") or {}
             if delta.get("reasoning_content") or delta.get("reasoning"):
                 self._thought = True
@@ -64,8 +66,7 @@ class DeltaReader:
                 " model that does not think"
             )
         yield from calls
-        reason = "length" if length else "stop"
-        yield GenerationEnd(reason, self.prompt_tokens, self.cached_tokens)
+        yield GenerationEnd("length" if length else "stop", self.prompt_tokens, self.cached_tokens)
 
     def _say(self, text: str) -> Iterator[Delta]:
         if self._splitter is not None:
