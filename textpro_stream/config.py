@@ -58,7 +58,14 @@ class ProsodyOptions(Checked):
 class LlmOptions(Checked):
     """`[llm]`: the language model and its sampling."""
 
-    model: str = "smollm2-135m"
+    model: str = "smollm2-135m"  # a name of `textpro models list`, a hub name, a folder or a URL
+    # An OpenAI-compatible server to reply in its place, e.g. http://localhost:11434/v1#llama3.2;
+    # without #MODEL, the one that the server lists first.
+    url: str = ""
+    api_key: str = ""  # of that server: TEXTPRO_LLM__API_KEY or a file, never the command line
+    # That server reads along while somebody speaks: replies begin sooner. One that is paid by the
+    # token is paid for each reading.
+    prefill: bool = True
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     # auto: what the trained projector was made for, text without one; the last two need one
     fusion: Literal["auto", "text", "interleave", "global"] = "auto"
@@ -73,6 +80,11 @@ class LlmOptions(Checked):
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     # Rows; oldest turns are dropped as a whole when it is nearly full.
     context: Annotated[int, Range(64, 1_000_000)] = 2048
+
+    @property
+    def is_remote(self) -> bool:
+        """The model is behind a URL."""
+        return bool(self.url) or self.model.startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from textpro_stream.cli.options import add_settings
 from textpro_stream.config import Settings
 
 TAKES_SETTINGS = False  # each measurement does, after its own name
-MEASUREMENTS = ("latency", "baseline", "compare", "soak")
+MEASUREMENTS = ("latency", "baseline", "compare", "soak", "prefill")
 
 EXAMPLES = """\
 examples:
@@ -18,6 +18,7 @@ examples:
   textpro bench latency --baselines --each 20 --report out.html --json out.json
   textpro bench latency --each 20 --lengths 5 --sessions 1,2,3,4,6,8
   textpro bench compare before.json after.json
+  textpro bench prefill --llm http://localhost:8080/v1 what reading along saves with an LLM by URL
 """
 
 

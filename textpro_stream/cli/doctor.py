@@ -92,7 +92,20 @@ def _recognizer(settings: Settings) -> Finding:
 
 
 def _llm(settings: Settings) -> Finding:
+    if settings.llm.is_remote:
+        return Finding("ok", "LLM", asyncio.run(_ask_remote(settings)))
     return _model("LLM", settings.llm.model, "llm")
+
+
+async def _ask_remote(settings: Settings) -> str:
+    from textpro_stream.llm.remote import open_remote
+
+    engine = open_remote(settings.llm)
+    assert engine is not None, "asked only where the LLM is behind a URL"
+    try:
+        return await engine.check()
+    finally:
+        await engine.close()
 
 
 def _vad(settings: Settings) -> Finding:
@@ -113,6 +126,8 @@ def _model(about: str, name: str, kind: Literal["whisper", "llm", "vad"]) -> Fin
 def _tone(settings: Settings) -> Finding:
     from textpro_stream import store
 
+    if settings.llm.is_remote:
+        return Finding("note", "tone", "of voice is measured and shown; no LLM by URL takes it")
     folder = store.resolve(settings.llm.model, "llm", pull=False)
     trained = settings.llm.projector or (folder / "textpro_config.json").exists()
     if settings.llm.fusion == "text" or not trained:

@@ -23,7 +23,7 @@ from textpro_stream.errors import ConfigError, nearest
 PREFIX = "TEXTPRO_"
 
 # Never given on a command line, which every user of the machine can read, and never printed.
-SECRET = ("server.api_key", "server.mqtt_password")
+SECRET = ("llm.api_key", "server.api_key", "server.mqtt_password")
 
 
 @cache
