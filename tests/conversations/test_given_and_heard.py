@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from hand_clock import HandClock
+from reader import Reader
 from scripted import OPTIONS, Script, ScriptedDialogue, chunks, sound
 from stand import announce, respond
 
@@ -27,34 +29,6 @@ QUESTION = sound(("silence", 0.5), ("voice", 1.0), ("silence", 1.5))
 WORDS = 60  # of the long reply: six seconds of audio
 
 
-class HandClock:
-    """Time passes when a test says so."""
-
-    def __init__(self) -> None:
-        self._time = 0.0
-        self._moved = asyncio.Event()
-
-    @property
-    def time(self) -> float:
-        return self._time
-
-    @time.setter
-    def time(self, moment: float) -> None:
-        self._time = moment
-        self._moved.set()
-        self._moved = asyncio.Event()
-
-    def now(self) -> float:
-        return self._time
-
-    def cpu(self) -> float:
-        return 0.0
-
-    async def sleep_until(self, moment: float) -> None:
-        while self._time < moment:
-            await self._moved.wait()
-
-
 def long_winded() -> ScriptedDialogue:
     return ScriptedDialogue(pieces=[f" word{i}," for i in range(WORDS)])
 
@@ -67,34 +41,6 @@ def clock() -> HandClock:
 @pytest.fixture
 def talkative(stand, clock):
     return replace(stand, dialogue=long_winded(), clock=clock)
-
-
-class Reader:
-    """Reads a conversation as it comes."""
-
-    def __init__(self, talk) -> None:
-        self.events: list[Event] = []
-        self._talk = talk
-
-    async def until(self, kind: type, turn: int | None = None) -> Event:
-        while True:
-            event = await asyncio.wait_for(anext(self._talk), 5)
-            self.events.append(event)
-            if isinstance(event, kind) and turn in (None, event.turn):
-                return event
-
-    async def quiet(self) -> None:
-        """Whatever can be read now."""
-        while True:
-            try:
-                self.events.append(await asyncio.wait_for(anext(self._talk), 0.05))
-            except TimeoutError:
-                return
-
-    @property
-    def spoken_s(self) -> float:
-        chunk = [e for e in self.events if isinstance(e, ReplyAudio)][-1].chunk
-        return (chunk.start + len(chunk.samples)) / chunk.rate_hz
 
 
 async def test_audio_is_never_given_out_far_ahead_of_the_loudspeaker(talkative, clock) -> None:

@@ -2,7 +2,7 @@
 
     python server_launcher.py '{"server": {"max_sessions": 2}, "pieces": 500}'
 
-Options: `server` as in `ServerOptions`; `pieces` of each reply, `piece_s` that each takes;
+Options: `server` as in `ServerOptions`, `turn` as in `TurnOptions`; `pieces` of each reply, `piece_s` that each takes;
 `rate_hz` of the voice; `fails`: a model ("asr", "llm", "voice") that fails the first `times` times
 with a `failure` of `FAILURES`, or takes `HANG_S` ("hang"); `hangs_s`: the device is taken to hang
 after so long; `espeak`: the real voice, whose process may hang for as long.
@@ -15,17 +15,17 @@ import json
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
-from scripted import Call, Script, ScriptedDialogue, ScriptedRecognizer, ScriptedVoice
+from scripted import OPTIONS, Call, Script, ScriptedDialogue, ScriptedRecognizer, ScriptedVoice
 from stand import Stand
 
 from textpro_stream.cli.quiet import quieten
 from textpro_stream.cli.serve import until_stopped
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.config import ServerOptions, Settings, SpeechOptions
+from textpro_stream.config import ServerOptions, Settings, SpeechOptions, TurnOptions
 from textpro_stream.contracts import (
     AudioChunk,
     Delta,
@@ -113,7 +113,10 @@ class ScriptedEngine:
     """What a server needs of an engine."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self.settings, self.late_s = Settings(), 0.0
+        rules = order.get("turn", {})
+        self.settings, self.late_s = Settings(turn=TurnOptions(**rules)), 0.0
+        self._options = replace(OPTIONS, **rules)
+        self.dialogues: list[ScriptedDialogue] = []  # of the conversations so far
         self.llm = SimpleNamespace(knows_tools=True)
         self.health = Health()
         self._faults = Faults(
@@ -142,11 +145,13 @@ class ScriptedEngine:
         dialogue = FaultyDialogue(faults=self._faults, step=lambda: time.sleep(self._piece_s))
         if self._pieces:
             dialogue.pieces = [f" word{n}," for n in range(self._pieces)]
+        self.dialogues.append(dialogue)
         return Stand(
             self._device,
             FaultyScript(WORDS, faults=self._faults),
             dialogue,
             self.voice,
+            options=self._options,
             clock=MonotonicClock(),
             health=self.health,
         ).open(live=live)
