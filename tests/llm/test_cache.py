@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from textpro_stream.telemetry.trace import Unobserved
 from textpro_stream.llm import LanguageModel
 from textpro_stream.llm.cache import Cache, decode_together
+from textpro_stream.telemetry.trace import Unobserved
 
 
 @pytest.mark.parametrize("kind", ["Llama", "Qwen3"])

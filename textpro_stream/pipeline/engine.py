@@ -97,7 +97,7 @@ class Engine:
                 where = tasks.create_task(in_thread(partial(torch_device, settings.device)))
                 device = tasks.create_task(_device_thread(where))
                 asr = tasks.create_task(_load_asr(folders, settings, where))
-                llm = tasks.create_task(_load_llm(folders, settings, where, device, asr))
+                llm = tasks.create_task(_load_llm(folders, settings, replies, where, device, asr))
                 vad = tasks.create_task(
                     in_thread(partial(load_vad, settings.turn, folders.get("vad")))
                 )
@@ -121,9 +121,10 @@ class Engine:
     def healthy(self) -> bool:
         """Every model did what it was last asked for, or failed but a few times in a row.
 
-        And the device does not hang.
+        And the device does not hang, and an LLM elsewhere answers.
         """
-        return self._health.healthy and not self._device.hangs
+        reachable = self.llm is None or not self.llm.fault
+        return self._health.healthy and not self._device.hangs and reachable
 
     @property
     def faults(self) -> dict[str, int]:
@@ -216,7 +217,7 @@ def _resolve(
     wanted: dict[store.Kind, str] = {"whisper": settings.whisper.model}
     if settings.turn.vad == "silero":
         wanted["vad"] = "silero-vad"
-    if replies:
+    if replies and not settings.llm.is_remote:
         wanted["llm"] = settings.llm.model
     if replies and speech and settings.speech.engine == "piper":
         wanted["voice"] = settings.speech.voice
@@ -243,12 +244,17 @@ async def _device_thread(device: asyncio.Task[torch.device]) -> DeviceThread:
 async def _load_llm(
     folders: Folders,
     settings: Settings,
+    replies: bool,
     device: asyncio.Task[torch.device],
     thread: asyncio.Task[DeviceThread],
     asr: asyncio.Task[WhisperPro],
 ) -> LlmEngine | None:
-    if "llm" not in folders:
+    if not replies:
         return None
+    if settings.llm.is_remote:
+        from textpro_stream.llm.remote import open_remote
+
+        return open_remote(settings.llm)
     where = await device
     from textpro_stream.llm import LanguageModel
     from textpro_stream.llm.local import LocalEngine

@@ -92,6 +92,16 @@ class Metrics:
         self.audio_out = Counter(
             "textpro_audio_out_seconds", "Reply audio given out.", registry=registry
         )
+        self.prompt_tokens = Counter(
+            "textpro_prompt_tokens",
+            "Tokens in front of replies, as the LLM tells.",
+            registry=registry,
+        )
+        self.cached_tokens = Counter(
+            "textpro_cached_tokens",
+            "Of those, the ones that were there before the reply was asked for.",
+            registry=registry,
+        )
         self.client_marks = Counter(
             "textpro_client_marks", "What clients marked, by name.", ["name"], registry=registry
         )
@@ -147,6 +157,8 @@ class Metrics:
                         self.latency.labels(name).observe(marks[name])
                 self.wasted_tokens.inc(marks.get("spec_waste", 0.0))
                 self.wasted_speech.inc(marks.get("spec_waste_speech_s", 0.0))
+                self.prompt_tokens.inc(marks.get("prompt_tokens", 0.0))
+                self.cached_tokens.inc(marks.get("cached_tokens", 0.0))
             case Failed(code=code):
                 self.errors.labels(code).inc()
             case _:
