@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +31,9 @@ CONNECT_S = 3.0  # a machine that is there answers in milliseconds, and somebody
 FIRST_TOKEN_S = 30.0  # a long prompt on a slow machine; whoever waits longer has hung up
 BETWEEN_TOKENS_S = 15.0  # a reply that stands still for longer will not go on
 USAGE_S = 2.0  # behind a whole reply: its figures are not worth more
+# Between two looks at whether a fault is over: a server with a fault is not ready, gets no callers,
+# and would never find out.
+LOOKS_S = (2.0, 5.0, 10.0, 30.0)
 PREFILL_S = 120.0  # nobody waits for it, and Ollama may have to load the model first
 PAUSES_S = (0.25, 0.75)  # before further tries of what may be gone in a moment: 2 s at most ...
 LONGEST_PAUSE_S = 1.0  # ... also where the server says when (Retry-After)
@@ -57,7 +60,8 @@ class ChatApi:
         address: of the server.
 
     Attributes:
-        fault: what was wrong at last, in one line; "" once a request worked again.
+        fault: what was wrong at last, in one line; "" once a request worked again. While there is
+            one, the server is asked for a token now and then.
         opens_thoughts: its chat template was seen to begin replies inside a thought.
     """
 
@@ -67,6 +71,7 @@ class ChatApi:
         self._faults = Faults(address)
         self._server: Server | None = None
         self._asking = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
         headers = {"Accept": "application/json"}
         if address.api_key:
             headers["Authorization"] = f"Bearer {address.api_key}"
@@ -138,9 +143,32 @@ class ChatApi:
         finally:
             await response.aclose()
 
+    async def check(self) -> Server:
+        """Ask for one token.
+
+        Raises:
+            StageError: there was none.
+        """
+        server = await self.server()
+        messages = [{"role": "user", "content": "Hello"}]
+        await self.complete({"model": server.model, "messages": messages, "max_tokens": 1})
+        return server
+
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
         await self._client.aclose()
+
+    async def _look(self) -> None:
+        """Until the fault is over."""
+        looks = iter(LOOKS_S)
+        while self.fault:
+            await asyncio.sleep(next(looks, LOOKS_S[-1]))
+            if self.fault:
+                with suppress(StageError):
+                    await self.check()
 
     async def _ask(self) -> Server:
         wanted = self.address.model
@@ -273,6 +301,8 @@ class ChatApi:
             if error.facts.get("status") != 400 and not error.facts.get("overflow"):
                 self.fault = str(error)  # else it is what was asked that is wrong
                 self._server = None  # it may come back as another one
+                if self._looking is None or self._looking.done():
+                    self._looking = asyncio.create_task(self._look(), name="look at the LLM")
             raise
 
 
