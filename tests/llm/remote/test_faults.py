@@ -141,6 +141,24 @@ async def test_a_server_that_is_down_may_come_back() -> None:
         await engine.close()
 
 
+async def test_a_fault_is_over_when_the_server_is_well_though_nobody_calls(
+    dialogue: RemoteDialogue,
+    engine: RemoteEngine,
+    server: ScriptedLlmServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api, "LOOKS_S", (0.01,))
+    server.replies += [Refuses(503)] * 3
+    server.prefills += [Refuses(503)] * 2
+    with pytest.raises(StageError):
+        await ask(dialogue, 1, "How long?")
+    assert engine.fault
+    await server.until(n_prefills=3)
+    async with asyncio.timeout(20):
+        while engine.fault:  # noqa: ASYNC110 - it is no event
+            await asyncio.sleep(0)
+
+
 async def test_a_model_that_is_not_there_and_those_that_are(server: ScriptedLlmServer) -> None:
     server.models = [{"id": "small"}, {"id": "large"}]
     server.replies.append(Refuses(404))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import httpx2
 
 from textpro_stream.errors import StageError
 from textpro_stream.llm.remote.address import Address
+from textpro_stream.llm.remote.faults import Faults
 
 Json = dict[str, Any]
 ServerKind = Literal["llama.cpp", "vllm", "sglang", "ollama", ""]
@@ -31,13 +31,15 @@ CONNECT_S = 3.0  # a machine that is there answers in milliseconds, and somebody
 FIRST_TOKEN_S = 30.0  # a long prompt on a slow machine; whoever waits longer has hung up
 BETWEEN_TOKENS_S = 15.0  # a reply that stands still for longer will not go on
 USAGE_S = 2.0  # behind a whole reply: its figures are not worth more
+# Between two looks at whether a fault is over: a server with a fault is not ready, gets no callers,
+# and would never find out.
+LOOKS_S = (2.0, 5.0, 10.0, 30.0)
 PREFILL_S = 120.0  # nobody waits for it, and Ollama may have to load the model first
 PAUSES_S = (0.25, 0.75)  # before further tries of what may be gone in a moment: 2 s at most ...
 LONGEST_PAUSE_S = 1.0  # ... also where the server says when (Retry-After)
 LIST_S = 10.0  # of its models, further tries included
 KEEP_ALIVE_S = 4.0  # llama.cpp closes idle connections after 5 s
 _CHAT = "/chat/completions"
-MESSAGE = 200  # characters of what a server says about an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,18 @@ class ChatApi:
         address: of the server.
 
     Attributes:
-        fault: what was wrong at last, in one line; "" once a request worked again.
+        fault: what was wrong at last, in one line; "" once a request worked again. While there is
+            one, the server is asked for a token now and then.
         opens_thoughts: its chat template was seen to begin replies inside a thought.
     """
 
     def __init__(self, address: Address) -> None:
         self.address, self.fault = address, ""
         self.opens_thoughts = False
+        self._faults = Faults(address)
         self._server: Server | None = None
         self._asking = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
         headers = {"Accept": "application/json"}
         if address.api_key:
             headers["Authorization"] = f"Bearer {address.api_key}"
@@ -122,11 +127,11 @@ class ChatApi:
                     async with self._watched(deadline - _now(), what):
                         piece = await anext(pieces, None)
                         if piece is None and not ended:
-                            raise self._failed("broke off in the middle; look at its log")
+                            raise self._faults.cut()
                 except StageError:
                     if not ended:
                         raise
-                    piece = None  # all of it is there but for its figures
+                    piece, self.fault = None, ""  # it is all there but for its figures
                 if piece is None:
                     return
                 if _ends(piece):
@@ -138,9 +143,32 @@ class ChatApi:
         finally:
             await response.aclose()
 
+    async def check(self) -> Server:
+        """Ask for one token.
+
+        Raises:
+            StageError: there was none.
+        """
+        server = await self.server()
+        messages = [{"role": "user", "content": "Hello"}]
+        await self.complete({"model": server.model, "messages": messages, "max_tokens": 1})
+        return server
+
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
         await self._client.aclose()
+
+    async def _look(self) -> None:
+        """Until the fault is over."""
+        looks = iter(LOOKS_S)
+        while self.fault:
+            await asyncio.sleep(next(looks, LOOKS_S[-1]))
+            if self.fault:
+                with suppress(StageError):
+                    await self.check()
 
     async def _ask(self) -> Server:
         wanted = self.address.model
@@ -149,7 +177,7 @@ class ChatApi:
             return Server(model=wanted)
         names = tuple(str(model.get("id", "")) for model in models)
         if not wanted and not names:
-            raise self._failed(f"has no model; write its address as {self.address}#MODEL")
+            raise self._faults.line(f"has no model; write its address as {self.address}#MODEL")
         chosen = next((m for m in models if m.get("id") == wanted), models[0] if models else {})
         kind = _OWNERS.get(str(chosen.get("owned_by", "")).lower(), "")
         meta = chosen.get("meta") or {}
@@ -163,12 +191,13 @@ class ChatApi:
         try:
             response = await self._request("GET", "/models")
         except StageError as error:
-            if getattr(error, "status", None) in (404, 405, 501):
+            if error.facts.get("status") in (404, 405, 501):
                 return None
             raise
         content = await self._whole(response)
         found = content.get("data")
-        return [model for model in found if isinstance(model, dict)] if found else []
+        listed = found if isinstance(found, list) else []
+        return [model for model in listed if isinstance(model, dict)]
 
     async def _slots(self) -> int:
         root = self.address.url.removesuffix("/v1")
@@ -187,9 +216,10 @@ class ChatApi:
             try:
                 return await self._try(method, f"{self.address}{path}", body)
             except StageError as error:
-                if pause_s is None or not getattr(error, "passes", False):
+                if pause_s is None or not error.facts.get("passes"):
                     raise
-                wait_s: float = getattr(error, "retry_s", None) or pause_s
+                retry_s = error.facts.get("retry_s")
+                wait_s = retry_s if isinstance(retry_s, float) else pause_s
                 if wait_s > LONGEST_PAUSE_S:
                     raise
                 await asyncio.sleep(wait_s)
@@ -200,14 +230,15 @@ class ChatApi:
         try:
             response = await self._client.send(request, stream=True)
         except httpx2.HTTPError as error:
-            raise self._unreachable(error) from None
+            raise self._faults.unreachable(error, CONNECT_S) from None
         if response.is_success:
             return response
         try:
             text = (await response.aread()).decode("utf-8", "replace")
         finally:
             await response.aclose()
-        raise self._refusal(response, text, str((body or {}).get("model", "")))
+        model = str((body or {}).get("model", ""))
+        raise self._faults.refusal(response, text, model, self.known.models)
 
     async def _pieces(self, response: httpx2.Response) -> AsyncIterator[Json]:
         """The JSON objects of a stream of events, or the one of a server that does not stream."""
@@ -220,16 +251,16 @@ class ChatApi:
             if not line.strip() or not field or (colon and field in ("event", "id", "retry")):
                 continue  # between events; a sign of life
             if not colon or field not in ("data", "error"):
-                raise self._no_json(response, line)
+                raise self._faults.no_json(response, line)
             value = value.strip()
             if value == "[DONE]":  # read on to the end: the connection can serve again then
                 continue
             began = True
             if field == "error":  # older llama.cpp
-                raise self._failed(f"failed: {_message(value)}", **_overflow(value))
+                raise self._faults.told(value)
             yield self._object(value, response)
         if not began:
-            raise self._no_json(response, "")
+            raise self._faults.no_json(response, "")
 
     async def _whole(self, response: httpx2.Response) -> Json:
         try:
@@ -247,11 +278,11 @@ class ChatApi:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
-            raise self._no_json(response, text) from None
+            raise self._faults.no_json(response, text) from None
         if not isinstance(value, dict):
-            raise self._no_json(response, text)
+            raise self._faults.no_json(response, text)
         if value.get("error"):
-            raise self._failed(f"failed: {_message(text)}", **_overflow(text))
+            raise self._faults.told(text)
         self.fault = ""
         return value
 
@@ -263,68 +294,16 @@ class ChatApi:
                 async with asyncio.timeout(max(0.0, seconds)):
                     yield
             except TimeoutError:
-                raise self._failed(f"{what}; is it overloaded, or still loading?") from None
+                raise self._faults.line(f"{what}; is it overloaded, or still loading?") from None
             except httpx2.HTTPError as error:
-                raise self._broken(error) from None
+                raise self._faults.broken(error) from None
         except StageError as error:
-            if getattr(error, "status", None) != 400 and not getattr(error, "overflow", False):
+            if error.facts.get("status") != 400 and not error.facts.get("overflow"):
                 self.fault = str(error)  # else it is what was asked that is wrong
                 self._server = None  # it may come back as another one
+                if self._looking is None or self._looking.done():
+                    self._looking = asyncio.create_task(self._look(), name="look at the LLM")
             raise
-
-    def _unreachable(self, error: httpx2.HTTPError) -> StageError:
-        """No answer has begun."""
-        match error:
-            case httpx2.ConnectTimeout():
-                return self._failed(f"does not answer within {CONNECT_S:g} s; is it switched on?")
-            case httpx2.ConnectError():
-                cause = " ".join(str(error).split()) or "no connection"
-                return self._failed(
-                    f"cannot be reached ({cause}); start it, or mend [llm] url", passes=True
-                )
-            case httpx2.TransportError():
-                return self._failed("closed the connection; look at its log", passes=True)
-        return self._broken(error)
-
-    def _broken(self, error: httpx2.HTTPError) -> StageError:
-        """An answer has begun."""
-        if isinstance(error, httpx2.TransportError):
-            return self._failed("broke off in the middle; look at its log")
-        return self._failed(f"failed: {type(error).__name__}: {error}")
-
-    def _refusal(self, response: httpx2.Response, text: str, model: str) -> StageError:
-        status, key = response.status_code, "TEXTPRO_LLM__API_KEY"
-        facts: Json = {"status": status, "passes": status == 429 or status >= 500}
-        if status in (401, 403):
-            what = "refuses the key; mend" if self.address.api_key else "wants a key; set"
-            return self._failed(f"{what} {key}", **facts)
-        if status == 404 and model:
-            names = self.known.models
-            if names and model not in names:
-                listed = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
-                return self._failed(f"has no model {model!r} but {listed}", **facts)
-            return self._failed(
-                f"knows no model {model!r}, or no /chat/completions: {_message(text)}", **facts
-            )
-        if 300 <= status < 400:
-            target = response.headers.get("location", "elsewhere")
-            return self._failed(f"has moved to {target}; write that address", **facts)
-        if status == 429:
-            seconds = _seconds(response.headers.get("retry-after", ""))
-            when = f"in {seconds:g} s" if seconds else "later, or take another server"
-            return self._failed(f"is too busy (429); try again {when}", retry_s=seconds, **facts)
-        return self._failed(f"answered {status}: {_message(text)}", **facts, **_overflow(text))
-
-    def _no_json(self, response: httpx2.Response, text: str) -> StageError:
-        kind = response.headers.get("content-type", "no type").partition(";")[0]
-        start = " ".join(text.split())[:40]
-        return self._failed(
-            f"answered {start!r} ({kind}), which is no JSON; is this the address of an"
-            f" OpenAI-compatible API, …/v1?"
-        )
-
-    def _failed(self, what: str, **facts: Any) -> StageError:
-        return StageError(f"the LLM at {self.address} {what}", address=str(self.address), **facts)
 
 
 def _now() -> float:
@@ -342,32 +321,3 @@ def _has_token(piece: Json) -> bool:
     choices = piece.get("choices") or [{}]
     delta = choices[0].get("delta") or {} if isinstance(choices[0], dict) else {}
     return any(value for key, value in delta.items() if key != "role")
-
-
-def _message(text: str) -> str:
-    """What a server says about an error, in one short line."""
-    said: Any = text
-    with suppress(ValueError, RecursionError):
-        said = json.loads(text)
-    while isinstance(said, dict):
-        said = next((said[key] for key in ("error", "message", "detail") if key in said), text)
-    line = " ".join(str(said).split()) or "no reason given"
-    return line if len(line) <= MESSAGE else line[: MESSAGE - 1] + "…"
-
-
-def _overflow(text: str) -> Json:
-    """Whether a server complains of a prompt that is longer than its context."""
-    words = text.lower()
-    complains = "context" in words and any(w in words for w in ("exceed", "maximum", "too long"))
-    if not complains:
-        return {}
-    told = re.search(r'"n_prompt_tokens":\s*(\d+)', text)  # llama.cpp
-    return {"overflow": True, "prompt_tokens": int(told[1]) if told else None}
-
-
-def _seconds(text: str) -> float | None:
-    """Of a `Retry-After`; dates are too far away to wait for."""
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        return None

@@ -32,15 +32,15 @@ class DeltaReader:
     def push(self, piece: Json) -> Iterator[Delta]:
         """What one piece brings."""
         self._note_usage(piece)
-        for choice in (piece.get("choices") or [])[:1]:
-            if not isinstance(choice, dict):
-                continue
-            delta = choice.get("delta") or choice.get("message") or {}
+        choices = piece.get("choices")
+        if choices and isinstance(choices, list):
+            choice = _dict(choices[0])
+            delta = _dict(choice.get("delta") or choice.get("message"))
             if delta.get("reasoning_content") or delta.get("reasoning"):
                 self._thought = True
                 self._thoughts.thinks_elsewhere()
             for call in delta.get("tool_calls") or ():
-                self._note_call(call)
+                self._note_call(_dict(call))
             if isinstance(text := delta.get("content"), str) and text:
                 yield from self._say(self._thoughts.push(text))
                 self._thought |= self._thoughts.thinking
@@ -77,7 +77,7 @@ class DeltaReader:
 
     def _note_call(self, piece: Json) -> None:
         """A call's name comes at once, its arguments in parts."""
-        function = piece.get("function") or {}
+        function = _dict(piece.get("function"))
         index = piece.get("index")
         call = self._calls.setdefault(
             index if isinstance(index, int) else len(self._calls), ["", ""]
@@ -94,9 +94,8 @@ class DeltaReader:
                 raise StageError(f"the LLM called {name!r} with what is no JSON object; ask again")
 
     def _note_usage(self, piece: Json) -> None:
-        usage = piece.get("usage") or {}
-        timings = piece.get("timings") or {}  # llama.cpp
-        details = usage.get("prompt_tokens_details") or {}
+        usage, timings = _dict(piece.get("usage")), _dict(piece.get("timings"))  # of llama.cpp
+        details = _dict(usage.get("prompt_tokens_details"))
         cached, read = timings.get("cache_n"), timings.get("prompt_n")
         if isinstance(tokens := usage.get("prompt_tokens"), int):
             self.prompt_tokens = tokens
@@ -105,3 +104,8 @@ class DeltaReader:
         for told in (cached, details.get("cached_tokens")):
             if isinstance(told, int):
                 self.cached_tokens = told
+
+
+def _dict(value: object) -> Json:
+    """A server's JSON may have anything anywhere."""
+    return value if isinstance(value, dict) else {}

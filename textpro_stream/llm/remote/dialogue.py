@@ -233,7 +233,7 @@ class RemoteDialogue:
             try:
                 await self._ask(reply)
             except StageError as error:
-                if not getattr(error, "overflow", False):
+                if not error.facts.get("overflow"):
                     raise
                 if reply.aside:  # however often it is tried
                     raise ConfigError(str(error)) from None
@@ -259,8 +259,11 @@ class RemoteDialogue:
                     for delta in reader.push(piece):
                         reply.deltas.put_nowait(delta)
         except StageError as error:
-            if getattr(error, "overflow", False):
-                self._context.estimate.overflow(prompt, getattr(error, "prompt_tokens", None))
+            if error.facts.get("overflow"):
+                counted = error.facts.get("prompt_tokens")
+                self._context.estimate.overflow(
+                    prompt, counted if isinstance(counted, int) else None
+                )
             raise
         self._api.opens_thoughts |= thoughts.was_opened
         self._learn(prompt, reader)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 
 from textpro_stream.config import LlmOptions
-from textpro_stream.contracts import Message
 from textpro_stream.llm.remote.address import Address, address_of
 from textpro_stream.llm.remote.api import ChatApi
 from textpro_stream.llm.remote.dialogue import RemoteDialogue
-from textpro_stream.llm.remote.prompt import Prompt, prefill_body
 from textpro_stream.llm.remote.slots import Slots
 from textpro_stream.ports import Dialogue, Observer
 
@@ -61,7 +59,7 @@ class RemoteEngine:
 
     @property
     def fault(self) -> str:
-        """What was wrong at the last request; "" once one worked again."""
+        """What was wrong at the last request; "" once one worked again, of ours or of a caller."""
         return self._api.fault
 
     def open(self, options: LlmOptions, _observer: Observer, /) -> Dialogue:
@@ -74,9 +72,7 @@ class RemoteEngine:
         Raises:
             StageError: nobody does.
         """
-        server = await self._api.server()
-        hello = Prompt("", (Message("", "user", "Hello"),))
-        await self._api.complete(prefill_body(hello, server, None))
+        server = await self._api.check()
         kind = f" by {server.kind}" if server.kind else ""
         context = f", {server.context} tokens of context" if server.context else ""
         return f"{server.model or 'a model'} at {self._address}{kind}{context}"

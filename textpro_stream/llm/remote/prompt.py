@@ -60,8 +60,8 @@ class TokenEstimate:
 def prefill_body(prompt: Prompt, server: Server, slot: int | None) -> Json:
     """Have a prompt read. One token is made: no chat endpoint makes none.
 
-    Asked for 0 tokens (`n_predict` or `max_tokens`), llama.cpp makes one all the same (measured
-    with b11549), and others refuse. It costs nothing: the prompt's last row is its logits.
+    Asked for 0 (`n_predict` or `max_tokens`), llama.cpp b11549 makes one all the same, and others
+    refuse. It costs next to nothing: the logits after the prompt are computed anyway.
     """
     return _body(prompt, server, slot) | {"max_tokens": 1, "temperature": 0}
 
