@@ -8,7 +8,6 @@ further line with its CPU time, and ends when its input does: it cannot outlive 
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 import os
 import signal
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 OURS = "streaming"
 PATH = "/v1/stream"
-WHOLE_MS = 30_000  # a block longer than a recording: one pass over all of it
+WHOLE = 1500  # positions, 30 s: a block longer than a recording, so one pass over all of it
 ENDS_S = 10.0  # to close sessions and models
 
 
@@ -129,13 +128,13 @@ def parts_of(engine: Engine, stack: AsyncExitStack) -> Parts:
 
     settings, llm = engine.settings, engine.llm
     assert llm is not None, "a baseline replies"
-    whole = copy.copy(engine.asr)  # the same weights under other options
-    whole.options = replace(whole.options, block_ms=WHOLE_MS)
+    asr = engine.asr
+    whole = replace(asr.policy, grid=replace(asr.policy.grid, block=WHOLE))
     folder = store.resolve("silero-vad", "vad") if settings.turn.vad == "silero" else None
     device = DeviceThread("baselines", torch.inference_mode)
     stack.callback(device.close)
     return Parts(
-        open_recognizer=lambda start, trace: whole.open(start, trace),
+        open_recognizer=lambda start, trace: asr.open(start, trace, policy=whole),
         open_dialogue=lambda trace: llm.open(settings.llm, trace),
         voice=engine.voice,
         vad=load_vad(settings.turn, folder),

@@ -59,7 +59,7 @@ class ProsodyTracker:
         return self._windows(closing=True)
 
     def _take(self, span: TokenSpan) -> None:
-        states = span.states.detach().float().cpu().numpy()
+        states = span.states.numpy()  # on the host: the recognizer reads them with its choices
         middle = (span.start + span.end) // 2
         if self._words:
             middle = max(middle, self._words[-1].middle)
