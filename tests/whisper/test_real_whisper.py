@@ -70,7 +70,7 @@ def told(spans: Sequence[TokenSpan]) -> list[tuple[object, ...]]:
 
 
 def check_offline(model: WhisperPro, theirs: WhisperForConditionalGeneration, audio: Audio) -> None:
-    recognizer = model.open(offline=True)
+    recognizer = model.offline()
     recognizer.push(AudioChunk(audio, 0))
     found = ids_of(committed(recognizer.finish()))
     ids = theirs.generate(features(audio), do_sample=False)[0].tolist()

@@ -18,9 +18,9 @@ from transformers import WhisperForConditionalGeneration
 from textpro_stream.config import WhisperOptions
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript
 from textpro_stream.whisper import Recognizer, WhisperPro
-from textpro_stream.whisper.encoder import EncoderState
-from textpro_stream.whisper.mel import MelStream, normalise
-from textpro_stream.whisper.recognizer import FLOOR
+from textpro_stream.whisper.decoding import Encode, encode
+from textpro_stream.whisper.mel import LEAST_MAXIMUM, MelStream, normalise
+from textpro_stream.whisper.model import MelWindow, Whisper
 
 CPU = torch.device("cpu")
 Audio = NDArray[np.float32]
@@ -59,7 +59,7 @@ def run(model: WhisperPro, audio: Audio, sizes: Sequence[int] = (3200,)) -> list
 
 
 def offline(model: WhisperPro, audio: Audio) -> list[TokenSpan]:
-    recognizer = model.open(offline=True)
+    recognizer = model.offline()
     assert not recognizer.push(AudioChunk(audio, 0))
     return committed(recognizer.finish())
 
@@ -90,7 +90,7 @@ def test_offline_is_transformers_greedy(folder: str, request: pytest.FixtureRequ
 
 
 def test_offline_does_not_depend_on_the_cuts(listener: WhisperPro) -> None:
-    audio, recognizer = melody(4, 3), listener.open(offline=True)
+    audio, recognizer = melody(4, 3), listener.offline()
     for chunk in pieces(audio, [7, 5000, 1]):
         recognizer.push(chunk)
     assert ids_of(committed(recognizer.finish())) == ids_of(offline(listener, audio))
@@ -155,19 +155,21 @@ def test_blocks_hear_all_that_a_position_reads(
     model = WhisperPro.load(listening_folder, options, CPU)
     faint = 1e-2 * melody(4, 14)  # below the least maximum, so the whole scales as its parts do
     frames = MelStream(model.filters).push(faint)
-    assert float(frames.max()) < FLOOR
-    whole = normalise(frames, FLOOR)
-    stem, stems = EncoderState.stem, list[tuple[Tensor, Tensor]]()
+    assert float(frames.max()) < LEAST_MAXIMUM
+    whole = normalise(frames, LEAST_MAXIMUM)
+    stems = list[tuple[Tensor, Tensor]]()
 
-    def spy(state: EncoderState, mel: Tensor, first: int, n: int) -> Tensor:
-        stems.append((stem(state, mel, first, n), stem(state, whole, first, n)))
-        return stems[-1][0]
+    def spy(shared: Whisper, steps: Sequence[Encode]) -> Tensor:
+        for step in steps:
+            windows = [MelWindow.cut(mel, step.first, step.n) for mel in (step.mel, whole)]
+            found, expected = map(shared.encoder.stem, windows)
+            stems.append((found, expected))
+        return encode(shared, steps)
 
-    monkeypatch.setattr(EncoderState, "stem", spy)
+    monkeypatch.setattr("textpro_stream.whisper.recognizer.encode", spy)
     recognizer = model.open()
-    with torch.inference_mode():
-        for chunk in pieces(faint):
-            recognizer.push(chunk)
+    for chunk in pieces(faint):
+        recognizer.push(chunk)
     assert len(stems) == 4000 // 320
     for found, expected in stems:
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -198,7 +200,7 @@ def test_times_go_forward(listener: WhisperPro, audio: Audio) -> None:
 @pytest.mark.parametrize("offline", [False, True])
 def test_no_word_ends_after_the_audio(listener: WhisperPro, offline: bool) -> None:
     for n in (520, 4000, 8000):
-        recognizer = listener.open(offline=offline)
+        recognizer = listener.offline() if offline else listener.open()
         recognizer.push(AudioChunk(melody(1, 10)[:n], 0))
         assert all(span.end <= n for span in committed(recognizer.finish()))
 
@@ -231,7 +233,7 @@ def test_conversations_do_not_hear_each_other(listener: WhisperPro) -> None:
 
 def held_bytes(thing: object, shared: WhisperPro, seen: set[int]) -> int:
     """Bytes of all arrays reachable from a recognizer, its shared model left out."""
-    known = {id(part) for part in (shared, shared.weights, shared.tokens, shared.vocabulary)}
+    known = {id(part) for part in (shared, shared.model, shared.tokens, shared.decoder)}
     if id(thing) in known | seen:
         return 0
     seen.add(id(thing))

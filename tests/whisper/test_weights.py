@@ -40,7 +40,7 @@ def folder(listening_folder: Path, tmp_path: Path) -> Path:
 def hear(folder: Path, *, dtype: str = "float32") -> str:
     """What a folder makes of a tune."""
     model = WhisperPro.load(folder, WhisperOptions(dtype=dtype), CPU)  # type: ignore[arg-type]  # parametrised
-    recognizer = model.open(offline=True)
+    recognizer = model.offline()
     recognizer.push(AudioChunk(melody(3, 0), 0))
     return text_of(committed(recognizer.finish()))
 
@@ -91,7 +91,7 @@ def test_weights_may_lie_in_several_files(folder: Path, listening_folder: Path) 
 
 def test_half_precision_files_are_widened(folder: Path) -> None:
     rewrite(folder, lambda tensors: {k: v.half() for k, v in tensors.items()})
-    assert load_weights(folder, "float32", CPU).embedding.dtype == torch.float32
+    assert load_weights(folder, "float32", CPU).decoder.embedding.dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
@@ -102,9 +102,9 @@ def test_a_listener_hears_in_every_precision(listening_folder: Path, dtype: str)
 
 
 def test_alignment_heads_are_the_upper_half_where_none_are_named(folder: Path) -> None:
-    assert load_weights(folder, "float32", CPU).alignment_heads == ((0, 0), (1, 0))
+    assert load_weights(folder, "float32", CPU).decoder.alignment_heads == ((0, 0), (1, 0))
     edit_json(folder / "generation_config.json", alignment_heads=None)
-    assert load_weights(folder, "float32", CPU).alignment_heads == ((1, 0), (1, 1))
+    assert load_weights(folder, "float32", CPU).decoder.alignment_heads == ((1, 0), (1, 1))
 
 
 def test_a_multilingual_model_is_told_language_and_task(multilingual_folder: Path) -> None:

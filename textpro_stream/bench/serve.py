@@ -8,18 +8,17 @@ further line with its CPU time, and ends when its input does: it cannot outlive 
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 import os
 import signal
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from textpro_stream.bench.drive import FAST
-from textpro_stream.config import ServerOptions, Settings, WhisperOptions
+from textpro_stream.config import ServerOptions, Settings
 from textpro_stream.errors import DeviceError, TextproError
 
 if TYPE_CHECKING:
@@ -28,16 +27,8 @@ if TYPE_CHECKING:
 
 OURS = "streaming"
 PATH = "/v1/stream"
-WHOLE_MS = 30_000  # a block longer than a recording: one pass over all of it
+WHOLE = 1500  # positions, 30 s: a block longer than a recording, so one pass over all of it
 ENDS_S = 10.0  # to close sessions and models
-
-
-@dataclass(frozen=True, slots=True)
-class WholeRecording(WhisperOptions):
-    """The recognizer's options with a block that no conversation may have."""
-
-    def __post_init__(self) -> None:
-        """Nothing is refused: the recording is shorter than Whisper's window."""
 
 
 class MeasuredServer:
@@ -131,14 +122,14 @@ def parts_of(engine: Engine, stack: AsyncExitStack) -> Parts:
 
     settings = engine.settings
     assert isinstance(engine.llm, LocalEngine), "a baseline replies, with the same weights"
-    whole = copy.copy(engine.asr)  # the same weights under other options
-    whole.options = WholeRecording(**asdict(whole.options) | {"block_ms": WHOLE_MS})
+    asr = engine.asr
+    whole = replace(asr.policy, grid=replace(asr.policy.grid, block=WHOLE))
     folder = store.resolve("silero-vad", "vad") if settings.turn.vad == "silero" else None
     device = DeviceThread("baselines", torch.inference_mode)
     stack.callback(device.close)
     llm = LocalEngine(engine.llm.model, device)
     return Parts(
-        open_recognizer=lambda start, trace: whole.open(start, trace),
+        open_recognizer=lambda start, trace: asr.open(start, trace, policy=whole),
         open_dialogue=lambda trace: llm.open(settings.llm, trace),
         voice=engine.voice,
         vad=load_vad(settings.turn, folder),

@@ -96,6 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Print the tables."""
+    import torch
+
     from textpro_stream.runtime.hardware import torch_device
     from textpro_stream.whisper import WhisperPro
 
@@ -104,7 +106,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     whisper = WhisperPro.load(folder, settings.whisper, device)
     vad = load_vad(settings.turn, store.resolve("silero-vad", "vad"))
     kinds = frozenset(filter(None, args.kinds.split(",")))
-    print(measure_pauses(args.manifest, whisper, vad, settings.turn, kinds, args.limit))
+    with torch.inference_mode():  # as the device thread of a conversation
+        table = measure_pauses(args.manifest, whisper, vad, settings.turn, kinds, args.limit)
+    print(table)
     return 0
 
 

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=int, default=10)
 
 
+@torch.inference_mode()  # as the device thread of a conversation
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Measure and print; 0."""
     torch.set_num_threads(settings.device.threads or 1)

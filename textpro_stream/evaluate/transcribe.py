@@ -31,8 +31,7 @@ from textpro_stream.evaluate.mix import read_audio
 from textpro_stream.evaluate.reference import Reference, transcribe_references
 from textpro_stream.evaluate.score import Errors, Summary, TimedWord, errors, lags
 from textpro_stream.telemetry.trace import Trace
-from textpro_stream.whisper import WhisperPro
-from textpro_stream.whisper.recognizer import Work
+from textpro_stream.whisper import WhisperPro, Work
 
 CHUNK = 1600  # samples a push: 100 ms, as sockets send them
 CURVE = (
@@ -103,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
 
 
+@torch.inference_mode()  # as the device thread of a conversation
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Measure and print; 0 when every clip could be read."""
     torch.set_num_threads(settings.device.threads or 1)
@@ -171,7 +171,7 @@ def listen(
     """
     clock = MonotonicClock()
     trace = Trace(clock)
-    recognizer = model.open(0, trace, offline=offline)
+    recognizer = model.offline(trace) if offline else model.open(0, trace)
     heard = Recognized()
     spans: list[tuple[TokenSpan, int]] = []
     tail: list[int] = []

@@ -5,15 +5,14 @@ Text is only ever read from ids here, never made from text, so no tokenizer merg
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
+from textpro_stream.checkpoint import read_json
 from textpro_stream.errors import WeightsError
 
 # dashes and closing quotes by number: they look alike in an editor
@@ -55,7 +54,7 @@ class Tokens:
                 folder=folder,
             )
         path = folder / "generation_config.json"
-        config: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        config = read_json(path)
         start = self._id("<|startoftranscript|>", folder)
         self.end = self._id("<|endoftext|>", folder)
         silence = ("<|nospeech|>", "<|nocaptions|>")

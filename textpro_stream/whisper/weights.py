@@ -1,4 +1,4 @@
-"""Whisper weights from a Hugging Face folder, as plain tensors ready for the lean forward.
+"""Whisper weights from a Hugging Face folder into the modules of `model.py`.
 
 One layout for every size: tiny.en, large-v3, turbo, and WhisperPro, whose inference weights are
 Whisper's under another prefix with reconstruction parts beside them. Knows nothing of streaming.
@@ -6,101 +6,26 @@ Whisper's under another prefix with reconstruction parts beside them. Knows noth
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from textpro_stream.checkpoint import Checkpoint, read_config, read_json
 from textpro_stream.errors import WeightsError
-from textpro_stream.linear import Linear, linear
+from textpro_stream.linear import Vocabulary, frozen, linear, quantise
+from textpro_stream.whisper.model import DecoderBlock, Dimensions, EncoderBlock, Whisper
 
 log = logging.getLogger(__name__)
 
-LayerNorm = tuple[Tensor, Tensor]
-
 WINDOW = 1500  # encoder positions of every published Whisper
+ANCHOR = "encoder.conv1.weight"  # every Whisper has exactly one
 
 
-@dataclass(frozen=True, slots=True)
-class Dimensions:
-    """The sizes of one model, from its config.json."""
-
-    n_mels: int
-    n_positions: int  # encoder positions, 1500
-    n_context: int  # decoder positions, 448
-    n_vocabulary: int
-    d_model: int
-    n_heads: int
-    n_encoder_layers: int
-    n_decoder_layers: int
-    d_encoder_mlp: int
-    d_decoder_mlp: int
-
-    @property
-    def d_head(self) -> int:
-        """Width of one attention head."""
-        return self.d_model // self.n_heads
-
-    @property
-    def prosody_layer(self) -> int:
-        """Decoder layers run before the prosody state is read: 16 of 32 in the paper."""
-        return self.n_decoder_layers // 2
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderLayer:
-    """One encoder block."""
-
-    attention_norm: LayerNorm
-    qkv: Linear
-    out: Linear
-    mlp_norm: LayerNorm
-    up: Linear
-    down: Linear
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderLayer:
-    """One decoder block."""
-
-    attention_norm: LayerNorm
-    qkv: Linear
-    out: Linear
-    cross_norm: LayerNorm
-    cross_q: Linear
-    cross_out: Linear
-    mlp_norm: LayerNorm
-    up: Linear
-    down: Linear
-
-
-@dataclass(frozen=True, slots=True)
-class WhisperWeights:
-    """Everything the forward reads. Shared by all conversations, never written."""
-
-    dims: Dimensions
-    dtype: torch.dtype  # of activations and caches
-    conv1: tuple[Tensor, Tensor]
-    conv2: tuple[Tensor, Tensor]
-    encoder_positions: Tensor  # (n_positions, d_model)
-    encoder: tuple[EncoderLayer, ...]
-    encoder_norm: LayerNorm
-    embedding: Tensor  # (n_vocabulary, d_model)
-    decoder_positions: Tensor  # (n_context, d_model)
-    decoder: tuple[DecoderLayer, ...]
-    decoder_norm: LayerNorm
-    cross_kv: Linear  # d_model -> layers x (key, value) x d_model, in one product
-    alignment_heads: tuple[tuple[int, int], ...]  # (layer, head) whose attention follows time
-
-
-def load_weights(folder: Path, dtype: str, device: torch.device) -> WhisperWeights:
-    """Read a folder with config.json and *.safetensors.
+def load_weights(folder: Path, dtype: str, device: torch.device) -> Whisper:
+    """Read a folder with config.json and *.safetensors; the parameters ask for no gradient.
 
     Args:
         folder: Hugging Face layout, Whisper or WhisperPro.
@@ -114,139 +39,99 @@ def load_weights(folder: Path, dtype: str, device: torch.device) -> WhisperWeigh
     if int8 and device.type != "cpu":
         raise WeightsError(f"dtype int8 runs on the CPU only, device is {device}: use float16")
     kind = torch.float32 if int8 else getattr(torch, dtype)
-    config = _json(folder / "config.json")
-    dims = _dimensions(config, folder)
-    tensors = _Tensors(_read(folder), folder, kind, device)
-    d, layers = dims.d_model, dims.n_decoder_layers
+    dims = _dimensions(read_config(folder), folder)
+    tensors = _Tensors(Checkpoint(folder), kind, device)
+    heads = _alignment_heads(folder, dims)
+    with torch.device("meta"):  # shapes only: nothing is initialised in vain
+        model = Whisper(dims, heads)
+    with torch.no_grad():
+        _fill(model, tensors)
+    model.vocabulary = Vocabulary(model.decoder.embedding, int8=False)
+    if int8:
+        quantise(model.encoder)
+        quantise(model.decoder)
+    if unread := tensors.checkpoint.unread():
+        log.info("%s: %d tensors not needed for inference", folder, len(unread))
+    return model
 
-    def product(weight: Tensor, bias: Tensor | None) -> Linear:
-        return linear(weight, bias, int8=int8)
 
-    def fused(prefix: str, names: tuple[str, ...]) -> Linear:
-        weights = [tensors(f"{prefix}.{name}.weight", (d, d)) for name in names]
-        # Whisper's keys carry no bias
-        biases = [
-            tensors.zeros(d) if name == "k_proj" else tensors(f"{prefix}.{name}.bias", (d,))
-            for name in names
-        ]
-        return product(torch.cat(weights), torch.cat(biases))
+def _fill(model: Whisper, tensors: _Tensors) -> None:
+    dims, encoder, decoder = model.dims, model.encoder, model.decoder
+    d = dims.d_model
+    for name, conv, d_in in (("conv1", encoder.conv1, dims.n_mels), ("conv2", encoder.conv2, d)):
+        conv.weight = frozen(tensors(f"encoder.{name}.weight", d, d_in, 3))
+        conv.bias = frozen(tensors(f"encoder.{name}.bias", d))
+    for side, name, n in (
+        (encoder, "encoder", dims.n_positions),
+        (decoder, "decoder", dims.n_context),
+    ):
+        side.positions = frozen(tensors(f"{name}.embed_positions.weight", n, d))
+        tensors.norm(side.norm, f"{name}.layer_norm")
+    for i, block in enumerate(encoder.blocks):
+        assert isinstance(block, EncoderBlock)
+        _fill_block(block, tensors, f"encoder.layers.{i}", dims.d_encoder_mlp)
+    for i, block in enumerate(decoder.blocks):
+        assert isinstance(block, DecoderBlock)
+        at = f"decoder.layers.{i}"
+        _fill_block(block, tensors, at, dims.d_decoder_mlp)
+        tensors.norm(block.cross_norm, f"{at}.encoder_attn_layer_norm")
+        block.cross_q = tensors.product(d, d, f"{at}.encoder_attn.q_proj")
+        block.cross_out = tensors.product(d, d, f"{at}.encoder_attn.out_proj")
+        heads = [head for layer, head in decoder.alignment_heads if layer == i]
+        block.aligned = torch.tensor(heads, dtype=torch.long, device=tensors.device)
+    decoder.embedding = frozen(tensors("decoder.embed_tokens.weight", dims.n_vocabulary, d))
+    cross = [f"decoder.layers.{i}.encoder_attn" for i in range(dims.n_decoder_layers)]
+    names = [f"{at}.{part}_proj" for at in cross for part in "kv"]
+    decoder.cross_kv = tensors.product(d, d, *names)
 
-    def plain(name: str, d_out: int, d_in: int) -> Linear:
-        return product(tensors(f"{name}.weight", (d_out, d_in)), tensors(f"{name}.bias", (d_out,)))
 
-    def norm(name: str) -> LayerNorm:
-        return tensors(f"{name}.weight", (d,)), tensors(f"{name}.bias", (d,))
-
-    encoder_width, decoder_width = dims.d_encoder_mlp, dims.d_decoder_mlp
-    encoder = tuple(
-        EncoderLayer(
-            attention_norm=norm(f"{at}.self_attn_layer_norm"),
-            qkv=fused(f"{at}.self_attn", ("q_proj", "k_proj", "v_proj")),
-            out=plain(f"{at}.self_attn.out_proj", d, d),
-            mlp_norm=norm(f"{at}.final_layer_norm"),
-            up=plain(f"{at}.fc1", encoder_width, d),
-            down=plain(f"{at}.fc2", d, encoder_width),
-        )
-        for at in (f"encoder.layers.{i}" for i in range(dims.n_encoder_layers))
-    )
-    decoder = tuple(
-        DecoderLayer(
-            attention_norm=norm(f"{at}.self_attn_layer_norm"),
-            qkv=fused(f"{at}.self_attn", ("q_proj", "k_proj", "v_proj")),
-            out=plain(f"{at}.self_attn.out_proj", d, d),
-            cross_norm=norm(f"{at}.encoder_attn_layer_norm"),
-            cross_q=fused(f"{at}.encoder_attn", ("q_proj",)),
-            cross_out=plain(f"{at}.encoder_attn.out_proj", d, d),
-            mlp_norm=norm(f"{at}.final_layer_norm"),
-            up=plain(f"{at}.fc1", decoder_width, d),
-            down=plain(f"{at}.fc2", d, decoder_width),
-        )
-        for at in (f"decoder.layers.{i}" for i in range(layers))
-    )
-    cross = [f"decoder.layers.{i}.encoder_attn" for i in range(layers)]
-    cross_weight = torch.cat(
-        [tensors(f"{at}.{name}.weight", (d, d)) for at in cross for name in ("k_proj", "v_proj")]
-    )
-    cross_bias = torch.cat(
-        [bias for at in cross for bias in (tensors.zeros(d), tensors(f"{at}.v_proj.bias", (d,)))]
-    )
-    weights = WhisperWeights(
-        dims=dims,
-        dtype=kind,
-        conv1=(
-            tensors("encoder.conv1.weight", (d, dims.n_mels, 3)),
-            tensors("encoder.conv1.bias", (d,)),
-        ),
-        conv2=(tensors("encoder.conv2.weight", (d, d, 3)), tensors("encoder.conv2.bias", (d,))),
-        encoder_positions=tensors("encoder.embed_positions.weight", (dims.n_positions, d)),
-        encoder=encoder,
-        encoder_norm=norm("encoder.layer_norm"),
-        embedding=tensors("decoder.embed_tokens.weight", (dims.n_vocabulary, d)),
-        decoder_positions=tensors("decoder.embed_positions.weight", (dims.n_context, d)),
-        decoder=decoder,
-        decoder_norm=norm("decoder.layer_norm"),
-        cross_kv=product(cross_weight, cross_bias),
-        alignment_heads=_alignment_heads(folder, dims),
-    )
-    if tensors.unused():
-        log.info("%s: %d tensors not needed for inference", folder, len(tensors.unused()))
-    return weights
+def _fill_block(block: EncoderBlock | DecoderBlock, tensors: _Tensors, at: str, d_mlp: int) -> None:
+    d = block.attention_norm.normalized_shape[0]
+    tensors.norm(block.attention_norm, f"{at}.self_attn_layer_norm")
+    block.qkv = tensors.product(d, d, *(f"{at}.self_attn.{part}_proj" for part in "qkv"))
+    block.out = tensors.product(d, d, f"{at}.self_attn.out_proj")
+    tensors.norm(block.mlp_norm, f"{at}.final_layer_norm")
+    block.up = tensors.product(d_mlp, d, f"{at}.fc1")
+    block.down = tensors.product(d, d_mlp, f"{at}.fc2")
 
 
 class _Tensors:
-    """Checked access to the state dict under whichever prefix it has."""
+    """The checkpoint's tensors under whichever prefix they have, where they shall be."""
 
-    def __init__(
-        self, state: Mapping[str, Tensor], folder: Path, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        anchor = "encoder.conv1.weight"
-        prefixes = sorted({key[: -len(anchor)] for key in state if key.endswith(anchor)})
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
+        prefixes = checkpoint.prefixes(ANCHOR)
         if len(prefixes) != 1:
             found = "none" if not prefixes else f"under {prefixes}"
             raise WeightsError(
-                f"{folder}: expected one Whisper (…{anchor}), found {found};"
+                f"{checkpoint.folder}: expected one Whisper (…{ANCHOR}), found {found};"
                 " give a WhisperForConditionalGeneration or WhisperPro folder",
-                folder=folder,
+                folder=checkpoint.folder,
             )
-        self._state, self._prefix, self._folder = state, prefixes[0], folder
-        self._dtype, self._device = dtype, device
-        self._used: set[str] = set()
+        self.checkpoint, self.device = checkpoint, device
+        self._prefix, self._dtype = prefixes[0], dtype
 
-    def __call__(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        key = self._prefix + name
-        if key not in self._state:
-            raise WeightsError(
-                f"{self._folder}: tensor {key} is missing; the download is incomplete or the"
-                " config.json is another model's",
-                key=key,
-            )
-        tensor = self._state[key]
-        if tuple(tensor.shape) != shape:
-            raise WeightsError(
-                f"{self._folder}: {key} has shape {tuple(tensor.shape)}, config.json asks for"
-                f" {shape}",
-                key=key,
-            )
-        self._used.add(key)
-        return tensor.to(self._device, self._dtype)
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        return self.checkpoint.read(self._prefix + name, shape).to(self.device, self._dtype)
 
-    def zeros(self, n: int) -> Tensor:
-        return torch.zeros(n, dtype=self._dtype, device=self._device)
+    def norm(self, norm: nn.LayerNorm, name: str) -> None:
+        """Fill a layer norm."""
+        (d,) = norm.normalized_shape
+        norm.weight = frozen(self(f"{name}.weight", d))
+        norm.bias = frozen(self(f"{name}.bias", d))
 
-    def unused(self) -> set[str]:
-        return set(self._state) - self._used
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise WeightsError(f"{path} is missing: not a model folder", path=path) from None
-    except ValueError as error:
-        raise WeightsError(f"{path} is not JSON ({error}): download it again") from None
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds no JSON object: download it again", path=path)
-    return content
+    def product(self, d_out: int, d_in: int, *names: str) -> nn.Linear:
+        """One product of several, each (d_out, d_in), one below the other."""
+        weights = [self(f"{name}.weight", d_out, d_in) for name in names]
+        # Whisper's keys carry no bias
+        biases = [
+            torch.zeros(d_out, dtype=self._dtype, device=self.device)
+            if name.endswith("k_proj")
+            else self(f"{name}.bias", d_out)
+            for name in names
+        ]
+        if len(names) == 1:
+            return linear(weights[0], biases[0])
+        return linear(torch.cat(weights), torch.cat(biases))
 
 
 def _dimensions(config: dict[str, Any], folder: Path) -> Dimensions:
@@ -290,28 +175,9 @@ def _dimensions(config: dict[str, Any], folder: Path) -> Dimensions:
     return dims
 
 
-def _read(folder: Path) -> dict[str, Tensor]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise WeightsError(
-            f"{folder}: no *.safetensors; convert the weights with save_pretrained", folder=folder
-        )
-    state: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                for key in opened.keys():  # noqa: SIM118 - not a dict
-                    state[key] = opened.get_tensor(key)
-        except SafetensorError as error:
-            raise WeightsError(
-                f"{file} cannot be read ({error}); download it again", file=file
-            ) from None
-    return state
-
-
 def _alignment_heads(folder: Path, dims: Dimensions) -> tuple[tuple[int, int], ...]:
     path = folder / "generation_config.json"
-    heads = _json(path).get("alignment_heads") if path.exists() else None
+    heads = read_json(path).get("alignment_heads")
     if heads:
         named = tuple((int(layer), int(head)) for layer, head in heads)
         for layer, head in named:

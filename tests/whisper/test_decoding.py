@@ -10,11 +10,39 @@ from torch import Tensor
 from transformers import WhisperForConditionalGeneration
 
 from textpro_stream.linear import Vocabulary
-from textpro_stream.whisper.decoder import DecoderState
+from textpro_stream.whisper.cache import Pool
+from textpro_stream.whisper.decoding import Choice, Decode, GreedyDecoder
 from textpro_stream.whisper.tokens import Tokens
 from textpro_stream.whisper.weights import load_weights
 
+CPU = torch.device("cpu")
 WORDS = [260, 271, 259, 290, 280, 265, 300, 257]  # any ids of the text vocabulary
+
+
+class Ours:
+    """Our decoder over one slot, and what its vocabulary said."""
+
+    def __init__(self, folder: Path, tokens: Tokens, *, int8: bool) -> None:
+        self.model = load_weights(folder, "float32", CPU)
+        self.spy = self.model.vocabulary = Spy(self.model.decoder.embedding, int8=int8)
+        self._decoder = GreedyDecoder(self.model, tokens)
+        self._slot = Pool(self.model.dims, self.model.dtype, CPU).take()
+        self.context = self._decoder.context
+        self.n_positions = 0
+
+    @property
+    def said(self) -> Tensor:
+        return self.spy.said
+
+    def hear(self, states: Tensor, at: int) -> None:
+        self._slot.hear(self.model.decoder.cross_rows(states[None]), at)
+        self.n_positions = at + len(states)
+
+    def run(
+        self, ids: list[int], at: int, n_choices: int, first: int | None = None
+    ) -> tuple[list[Choice], Tensor]:
+        step = Decode(self._slot, ids, at, self.n_positions, n_choices, first)
+        return self._decoder.run(step)
 
 
 @dataclass
@@ -26,13 +54,11 @@ class Pair:
     folder: Path
     heard: Tensor  # (1500, d_model)
 
-    def open(self, *, n_positions: int = 1500, int8: bool = False) -> tuple[DecoderState, Spy]:
-        """Our decoder, having heard the audio, and what its vocabulary said."""
-        weights = load_weights(self.folder, "float32", torch.device("cpu"))
-        spy = Spy(weights.embedding, int8=int8)
-        state = DecoderState(weights, spy, tokens=self.tokens)
-        state.hear(self.heard[:n_positions], 0)
-        return state, spy
+    def open(self, *, n_positions: int = 1500, int8: bool = False) -> Ours:
+        """Our decoder, having heard the audio."""
+        ours = Ours(self.folder, self.tokens, int8=int8)
+        ours.hear(self.heard[:n_positions], 0)
+        return ours
 
     def expect(self, ids: list[int], n_positions: int = 1500) -> Expected:
         """Logits, middle states and attended positions of transformers."""
@@ -60,8 +86,10 @@ class Expected:
 class Spy(Vocabulary):
     """A vocabulary that remembers its last answer: the decoder suppresses in place."""
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        answer = super().__call__(hidden)
+    said: Tensor
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        answer = super().forward(hidden)
         self.said = answer.clone()
         return answer
 
@@ -88,26 +116,25 @@ def test_passes_of_any_size_give_transformers_logits_and_states(
 ) -> None:
     ids = [*pair.tokens.prompt, *WORDS]
     expected = pair.expect(ids)
-    state, spy = pair.open()
+    ours = pair.open()
     at, logits, states, places = 0, [], [], []
     for n in cuts:
-        choices, middle = state.run(ids[at : at + n], at, n)
-        logits.append(spy.said)
+        choices, middle = ours.run(ids[at : at + n], at, n)
+        logits.append(ours.said)
         states.append(middle)
         places += [choice.position for choice in choices]
         at += n
     close(torch.cat(logits), expected.logits)
     close(torch.cat(states), expected.states)
     assert places == expected.places.tolist()
-    assert state.passes == len(cuts)
 
 
 @torch.inference_mode()
 def test_a_choice_is_the_best_that_may_be_said(pair: Pair) -> None:
     ids = [*pair.tokens.prompt, *WORDS]
     logprobs = pair.expect(ids).logits.log_softmax(-1)
-    state, _ = pair.open()
-    (choice,), _ = state.run(ids, 0, 1)
+    ours = pair.open()
+    (choice,), _ = ours.run(ids, 0, 1)
     allowed = logprobs[-1] + pair.tokens.suppressed
     assert choice.token == int(allowed.argmax())
     assert choice.logprob == pytest.approx(float(allowed.max()), abs=1e-3)
@@ -120,12 +147,12 @@ def test_a_choice_is_the_best_that_may_be_said(pair: Pair) -> None:
 
 @torch.inference_mode()
 def test_a_text_may_not_begin_with_its_end(pair: Pair) -> None:
-    state, _ = pair.open()
+    ours = pair.open()
     prompt = pair.tokens.prompt
     pair.tokens.suppressed_first[WORDS[0]] = -torch.inf
     try:
-        free, _ = state.run([*prompt, *WORDS], 0, len(WORDS) + 1)
-        bound, _ = state.run([*prompt, *WORDS], 0, len(WORDS) + 1, first=0)
+        free, _ = ours.run([*prompt, *WORDS], 0, len(WORDS) + 1)
+        bound, _ = ours.run([*prompt, *WORDS], 0, len(WORDS) + 1, first=0)
     finally:
         pair.tokens.suppressed_first[WORDS[0]] = 0
     assert bound[0].end_logprob == -torch.inf
@@ -136,8 +163,8 @@ def test_a_text_may_not_begin_with_its_end(pair: Pair) -> None:
 @torch.inference_mode()
 def test_int8_chooses_as_float32_does(pair: Pair) -> None:
     ids = [*pair.tokens.prompt, *WORDS]
-    exact, _ = pair.open()[0].run(ids, 0, 9)
-    near, _ = pair.open(int8=True)[0].run(ids, 0, 9)
+    exact, _ = pair.open().run(ids, 0, 9)
+    near, _ = pair.open(int8=True).run(ids, 0, 9)
     assert [c.token for c in near] == [c.token for c in exact]
     assert [c.logprob for c in near] == pytest.approx([c.logprob for c in exact], abs=0.1)
 
@@ -146,45 +173,38 @@ def test_int8_chooses_as_float32_does(pair: Pair) -> None:
 def test_only_what_was_heard_is_attended_to(pair: Pair) -> None:
     ids = [*pair.tokens.prompt, *WORDS]
     expected = pair.expect(ids, 300)
-    state, spy = pair.open(n_positions=300)
-    state.run(ids, 0, len(ids))
-    close(spy.said, expected.logits)
+    ours = pair.open(n_positions=300)
+    ours.run(ids, 0, len(ids))
+    close(ours.said, expected.logits)
 
 
 @torch.inference_mode()
 def test_hearing_again_replaces_what_was_provisional(pair: Pair) -> None:
     ids = [*pair.tokens.prompt, *WORDS]
-    state, spy = pair.open(n_positions=200)
-    state.hear(torch.randn(40, 64), 200)  # look-ahead
-    state.run(ids, 0, 1)
-    state.hear(pair.heard[200:300], 200)
-    assert state.n_positions == 300
-    state.run(ids, 0, len(ids))
-    close(spy.said, pair.expect(ids, 300).logits)
-
-
-@torch.inference_mode()
-def test_nothing_new_to_hear_drops_what_was_ahead(pair: Pair) -> None:
-    state, _ = pair.open(n_positions=200)
-    state.hear(pair.heard[:0], 150)
-    assert state.n_positions == 150
+    ours = pair.open(n_positions=200)
+    ours.hear(torch.randn(40, 64), 200)  # look-ahead
+    ours.run(ids, 0, 1)
+    ours.hear(pair.heard[200:300], 200)
+    assert ours.n_positions == 300
+    ours.run(ids, 0, len(ids))
+    close(ours.said, pair.expect(ids, 300).logits)
 
 
 @torch.inference_mode()
 def test_a_draft_leaves_no_trace(pair: Pair) -> None:
     prompt = pair.tokens.prompt
-    state, spy = pair.open()
-    state.run(prompt, 0, 1)
-    state.run([*prompt[1:], *WORDS[:3]], 1, 1)  # a draft, dropped
-    state.run(WORDS[3:5], 2, 2)  # other words in its place
-    close(spy.said, pair.expect([*prompt, *WORDS[3:5]]).logits[-2:])
+    ours = pair.open()
+    ours.run(prompt, 0, 1)
+    ours.run([*prompt[1:], *WORDS[:3]], 1, 1)  # a draft, dropped
+    ours.run(WORDS[3:5], 2, 2)  # other words in its place
+    close(ours.said, pair.expect([*prompt, *WORDS[3:5]]).logits[-2:])
 
 
 @torch.inference_mode()
 def test_the_whole_context_can_be_used(pair: Pair) -> None:
-    state, spy = pair.open()
-    ids = [*pair.tokens.prompt, *(WORDS * 56)][: state.context]
+    ours = pair.open()
+    ids = [*pair.tokens.prompt, *(WORDS * 56)][: ours.context]
     assert len(ids) == 448
-    choices, _ = state.run(ids, 0, 1)
+    choices, _ = ours.run(ids, 0, 1)
     assert len(choices) == 1
-    close(spy.said, pair.expect(ids).logits[-1:])
+    close(ours.said, pair.expect(ids).logits[-1:])
