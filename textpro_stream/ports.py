@@ -477,6 +477,10 @@ class SessionHub(Protocol):
         """What the busiest does: idle, listening, thinking or speaking."""
         ...
 
+    def __len__(self) -> int:
+        """How many are open."""
+        ...
+
     @property
     def listening(self) -> bool:
         """Whether microphones are heard."""

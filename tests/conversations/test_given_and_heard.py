@@ -14,7 +14,6 @@ from stand import announce, respond
 from textpro_stream.commands import Configure, Interrupt, Press, Release
 from textpro_stream.contracts import Message, ReplyOptions, ToolCall
 from textpro_stream.events import (
-    Event,
     Finished,
     ReplyAudio,
     ReplyEnded,

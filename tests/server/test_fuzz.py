@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 from fuzzing import Message, Raw, lean, mutated, realtime
-from strict import Strict
 from server_process import ServerProcess, serving
+from strict import Strict
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol

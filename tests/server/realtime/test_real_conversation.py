@@ -16,8 +16,8 @@ import soxr
 from openai import AsyncOpenAI
 from scripted import Script, ScriptedDialogue, ScriptedVoice, sound
 from scripted_talk import Script as Talks
-from strict import Json, Strict
 from stand import Stand
+from strict import Json, Strict
 
 from textpro_stream import Engine
 from textpro_stream.audio.files import FileSource

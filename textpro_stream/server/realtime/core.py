@@ -35,10 +35,10 @@ from textpro_stream.events import (
     TurnLatency,
     WordsCommitted,
 )
+from textpro_stream.server.fields import Fields, Json, Refused, parse
 from textpro_stream.server.realtime import outgoing
 from textpro_stream.server.realtime import session as sessions
 from textpro_stream.server.realtime.codec import Decoder, duration_ms
-from textpro_stream.server.realtime.incoming import Fields, Json, Refused, event_id_of, parse
 from textpro_stream.server.realtime.items import MAX_ITEMS, Item, message_of, read_item
 from textpro_stream.server.realtime.replies import Replies
 from textpro_stream.server.realtime.rules import Offer
@@ -49,6 +49,7 @@ from textpro_stream.wire import to_json
 log = logging.getLogger(__name__)
 
 MIN_COMMIT_MS = 100
+MAX_EVENT_ID = 512  # characters
 MAX_WAITING = 256  # events behind a commit
 MAX_METADATA_KEY = 64  # characters
 MAX_CHANGED = 64  # messages cut or deleted; that one was unknown is told soon or never
@@ -126,8 +127,8 @@ class Core:
             if isinstance(message, bytes):
                 self._append(self._binary(message))
             else:
-                event = parse(message)
-                event_id = event_id_of(event)
+                event = parse(message, echoed=True)
+                event_id = _event_id(event)
                 self._handle(event)
         except Refused as refused:
             self._refuse(refused, event_id)
@@ -411,6 +412,16 @@ class Core:
                 self._handle(waiting)
             except Refused as refused:
                 self._refuse(refused, waiting.get("event_id"))
+
+
+def _event_id(event: Json) -> str | None:
+    """The client's own id of an event, for errors to repeat."""
+    value = event.get("event_id")
+    if value is None or (isinstance(value, str) and len(value) <= MAX_EVENT_ID):
+        return value
+    raise Refused(
+        "invalid_value", f"event_id is a string of at most {MAX_EVENT_ID} characters", "event_id"
+    )
 
 
 def to_text(event: Json) -> str:

@@ -20,7 +20,7 @@ from textpro_stream.events import (
     ReplyText,
     ToolCalled,
 )
-from textpro_stream.server.realtime.incoming import Json, Refused
+from textpro_stream.server.fields import Json, Refused
 from textpro_stream.server.realtime.outgoing import server_error
 from textpro_stream.server.realtime.response import Response
 from textpro_stream.server.realtime.session import tools_of

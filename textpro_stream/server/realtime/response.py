@@ -12,8 +12,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 from textpro_stream.contracts import SpokenChunk, ToolCall
+from textpro_stream.server.fields import Json
 from textpro_stream.server.realtime.codec import Encoder
-from textpro_stream.server.realtime.incoming import Json
 from textpro_stream.server.realtime.items import Item, Items, SentReply
 from textpro_stream.server.realtime.outgoing import item_added, item_done, with_ours
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from textpro_stream.contracts import SAMPLE_RATE, ReplyOptions, seconds
 from textpro_stream.events import SpeechStarted, SpeechStopped, TurnEnded, WordsCommitted
+from textpro_stream.server.fields import Json
 from textpro_stream.server.realtime import outgoing
 from textpro_stream.server.realtime.codec import milliseconds
-from textpro_stream.server.realtime.incoming import Json
 from textpro_stream.server.realtime.items import Item
 from textpro_stream.server.realtime.replies import Replies
 from textpro_stream.server.realtime.state import State
