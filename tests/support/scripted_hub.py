@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from textpro_stream.events import Event
+from textpro_stream.ports import SessionState
 
 
 @dataclass
 class ScriptedHub:
-    state: str = "idle"
+    state: SessionState = "idle"
     listening: bool = True
     gain: float = 1.0
     sessions: int = 1

@@ -27,7 +27,7 @@ from textpro_stream.commands import (
 )
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, seconds
 from textpro_stream.errors import Overloaded, TextproError
-from textpro_stream.events import Event, ReplyAudio, ReplyEnded
+from textpro_stream.events import Event, ReplyAudio, ReplyEnded, ReplyEndReason
 from textpro_stream.ports import Talk
 from textpro_stream.server.fields import Fields, Refused, parse
 from textpro_stream.server.limits import DONE, POLICY, Hangup
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 MAX_TEXT = 4000  # characters of a typed turn
 MAX_NAME = 64  # characters of a mark
 MAX_SOURCE = 200
+INTERRUPTED: tuple[ReplyEndReason, ...] = ("barge_in", "cancelled")  # unsent audio is void
 CHANGES = ("voice", "replies", "barge_in", "push_to_talk")  # that `set` and `start` take
 
 Message = str | bytes
@@ -227,7 +228,7 @@ class _Session:
                         message, encode_pcm16(context.filter_output(chunk).samples), reply=turn
                     )
                 case ReplyEnded(turn=turn, reason=reason):
-                    if reason in ("barge_in", "cancelled"):
+                    if reason in INTERRUPTED:
                         context.sender.drop(turn)
                     context.sender.send(message)
                 case _:

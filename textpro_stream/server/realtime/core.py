@@ -22,6 +22,7 @@ from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Message, ReplyOpti
 from textpro_stream.events import (
     Event,
     Failed,
+    FailureCode,
     Finished,
     ReplyAudio,
     ReplyEnded,
@@ -50,12 +51,16 @@ log = logging.getLogger(__name__)
 
 MIN_COMMIT_MS = 100
 MAX_EVENT_ID = 512  # characters
-MAX_WAITING = 256  # events behind a commit
+MAX_WAITING = 256  # events after a commit
 MAX_METADATA_KEY = 64  # characters
 MAX_CHANGED = 64  # messages cut or deleted; that one was unknown is told soon or never
-MODELS = ("asr", "llm", "voice")  # codes of failures that cost a turn or a reply
+MODELS: tuple[FailureCode, ...] = (
+    "asr",
+    "llm",
+    "voice",
+)  # codes of failures that cost a turn or a reply
 # What a commit has to come before: it makes an item, and these read or change the items.
-BEHIND_COMMITS = {
+AFTER_COMMITS = {
     "conversation.item.create",
     "conversation.item.retrieve",
     "conversation.item.delete",
@@ -96,7 +101,7 @@ class Core:
         self._decoder = Decoder(state.input_kind)
         self._pressed = False  # a turn that the client will commit has begun
         self._commits_due = 0
-        self._behind: deque[Json] = deque()
+        self._waiting: deque[Json] = deque()
         self._changed: deque[str] = deque(maxlen=MAX_CHANGED)  # ids in the model's memory
         self._wall_s = 0.0
 
@@ -140,10 +145,10 @@ class Core:
         handler = self._handlers.get(kind)
         if handler is None or (kind.startswith("textpro.") and not self._state.extended):
             raise Refused("unknown_event", f"{kind[:80]!r} is no event of this protocol", "type")
-        if self._commits_due and kind in BEHIND_COMMITS:
-            if len(self._behind) >= MAX_WAITING:
+        if self._commits_due and kind in AFTER_COMMITS:
+            if len(self._waiting) >= MAX_WAITING:
                 raise Refused("rate_limited", "too many events wait for a commit")
-            self._behind.append(event)
+            self._waiting.append(event)
             return
         handler(self, fields)
 
@@ -308,9 +313,9 @@ class Core:
     def _response_cancel(self, fields: Fields) -> None:
         wanted = fields.string("response_id") if fields.has("response_id") else None
         if wanted is None and self._replies.active is None:
-            for event in self._behind:
+            for event in self._waiting:
                 if event.get("type") == "response.create":  # still waits for a commit
-                    self._behind.remove(event)
+                    self._waiting.remove(event)
                     self._replies.cancelled_early()
                     return
         self._replies.cancel(wanted)
@@ -406,8 +411,8 @@ class Core:
         self._turns.ended(event)
         if self._commits_due and event.reason != "typed":
             self._commits_due -= 1
-        while self._behind and not self._commits_due:
-            waiting = self._behind.popleft()
+        while self._waiting and not self._commits_due:
+            waiting = self._waiting.popleft()
             try:
                 self._handle(waiting)
             except Refused as refused:
