@@ -17,7 +17,7 @@ from textpro_stream import ports
 POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 OURS = ("__len__", "__call__", "__aiter__", "__aenter__", "__aexit__")  # dunders that ports name
 
-# Who stands behind which port. Enable a line when what it names has come.
+# Who stands behind which port.
 KEEPERS = {
     "Clock": (
         "textpro_stream.clock:MonotonicClock",
@@ -54,13 +54,13 @@ KEEPERS = {
     "RecognizerWork": ("textpro_stream.whisper.recognizer:Work", "scripted:Work"),
     "Dialogue": (
         "textpro_stream.llm.local:LocalDialogue",
-        # "textpro_stream.llm.remote.dialogue:RemoteDialogue",
+        "textpro_stream.llm.remote.dialogue:RemoteDialogue",
         "scripted:ScriptedDialogue",
         "server_launcher:FaultyDialogue",
     ),
     "LlmEngine": (
         "textpro_stream.llm.local:LocalEngine",
-        # "textpro_stream.llm.remote.engine:RemoteEngine",
+        "textpro_stream.llm.remote.engine:RemoteEngine",
     ),
     "Voice": (
         "textpro_stream.speech.voice:Voice",

@@ -7,7 +7,7 @@
     ├── DeviceError             a microphone, loudspeaker or accelerator that is not there
     ├── StageError              a stage failed while a conversation was running
     │   └── Overloaded          audio or commands come faster than they can be taken
-    ├── Refused                 what a client of the server asks for cannot be done (server/fields.py)
+    ├── Refused                 what a client asks for cannot be done (server/fields.py)
     └── Hangup                  a client's connection has to end (server/limits.py)
 
 A message names what was expected, what was found and what to do; the same facts are attributes.

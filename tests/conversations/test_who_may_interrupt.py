@@ -1,4 +1,4 @@
-"""Whether speech may interrupt a reply is one fact, whoever says so. Time is by hand."""
+"""Whether speech may interrupt a reply is one fact, whoever says so and when. Time is by hand."""
 
 from __future__ import annotations
 

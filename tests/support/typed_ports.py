@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from scripted_talk import Script, ScriptedTalk
     from server_launcher import FaultyDialogue, FaultyRecognizer, FaultyVoice, ScriptedEngine
     from textpro_stream.llm.local import LocalDialogue, LocalEngine
+    from textpro_stream.llm.remote.dialogue import RemoteDialogue
+    from textpro_stream.llm.remote.engine import RemoteEngine
     from websockets.asyncio.server import ServerConnection
 
     from textpro_stream import ports
@@ -82,12 +84,12 @@ if TYPE_CHECKING:
         return a, b
 
     def dialogues(
-        a: LocalDialogue, b: ScriptedDialogue, c: FaultyDialogue
+        a: LocalDialogue, b: RemoteDialogue, c: ScriptedDialogue, d: FaultyDialogue
     ) -> Sequence[ports.Dialogue]:
-        return a, b, c
+        return a, b, c, d
 
-    def llm_engines(a: LocalEngine) -> Sequence[ports.LlmEngine]:
-        return (a,)
+    def llm_engines(a: LocalEngine, b: RemoteEngine) -> Sequence[ports.LlmEngine]:
+        return a, b
 
     def voices(a: Voice, b: ScriptedVoice, c: FaultyVoice) -> Sequence[ports.Voice]:
         return a, b, c

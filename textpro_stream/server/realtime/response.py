@@ -10,6 +10,7 @@ import base64
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Literal
 
 from textpro_stream.contracts import SpokenChunk, ToolCall
 from textpro_stream.server.fields import Json
