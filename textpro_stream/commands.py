@@ -2,7 +2,7 @@
 
 All are values that can be written down and read again (`wire.py`), so a conversation can be logged,
 recorded and told from another process. Commands stand in one queue with the audio and are obeyed
-behind the audio that came before them; only `Interrupt` and `Played` count at once. `match` a
+after the audio that came before them; only `Interrupt` and `Played` count at once. `match` a
 command and close with `assert_never`.
 
 A command that brings a reply carries the number of its turn, from `Talk.next_turn`: whoever asks

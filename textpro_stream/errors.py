@@ -6,8 +6,10 @@
     ├── AudioFormatError        audio that cannot be read
     ├── WireError               JSON that stands for nothing we know
     ├── DeviceError             a microphone, loudspeaker or accelerator that is not there
-    └── StageError              a stage failed while a conversation was running
-        └── Overloaded          audio or commands come faster than they can be taken
+    ├── StageError              a stage failed while a conversation was running
+    │   └── Overloaded          audio or commands come faster than they can be taken
+    ├── Refused                 what a client asks for cannot be done (server/fields.py)
+    └── Hangup                  a client's connection has to end (server/limits.py)
 
 A message names what was expected, what was found and what to do; the same facts are attributes.
 """

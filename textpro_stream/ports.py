@@ -93,7 +93,7 @@ class Talk(Protocol):
         ...
 
     async def push(self, item: AudioChunk | Command, /) -> None:
-        """Hear audio, cut as you like, or obey a command behind the audio before it.
+        """Hear audio, cut as you like, or obey a command after the audio before it.
 
         Waits while a second of audio is still unheard. `Interrupt` and `Played` count at once.
 
@@ -469,12 +469,19 @@ class ClientSocket(Protocol):
         ...
 
 
+SessionState = Literal["idle", "listening", "thinking", "speaking"]
+
+
 class SessionHub(Protocol):
     """The live conversations of a server, as far as the MQTT bridge needs them."""
 
     @property
-    def state(self) -> str:
-        """What the busiest does: idle, listening, thinking or speaking."""
+    def state(self) -> SessionState:
+        """What the busiest does."""
+        ...
+
+    def __len__(self) -> int:
+        """How many are open."""
         ...
 
     @property

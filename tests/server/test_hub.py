@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from scripted_talk import Script, ScriptedTalk
 
-from textpro_stream.contracts import SpokenChunk
+from textpro_stream.commands import Announce, Command, Interrupt
+from textpro_stream.contracts import AudioChunk, SpokenChunk
 from textpro_stream.errors import StageError
 from textpro_stream.events import (
     Event,
@@ -19,19 +21,18 @@ from textpro_stream.server.hub import Hub
 AUDIO = ReplyAudio(1, 0, SpokenChunk([0.0], 16_000, 0, 1))
 
 
-class Talk:
+class Talk(ScriptedTalk):
+    """Notes what it is told."""
+
     def __init__(self, ended: bool = False) -> None:
-        self.told: list[str] = []
+        super().__init__(Script())
+        self.told: list[AudioChunk | Command] = []
         self.ended = ended
 
-    async def announce(self, text: str) -> int:
+    async def push(self, item: AudioChunk | Command, /) -> None:
         if self.ended:
             raise StageError("the conversation has ended")
-        self.told.append(text)
-        return 1
-
-    async def stop(self, reason: str = "cancelled") -> None:
-        self.told.append(reason)
+        self.told.append(item)
 
 
 def test_a_turn_goes_through_all_states() -> None:
@@ -94,17 +95,14 @@ def test_watchers_see_all_and_a_bad_one_harms_nobody(caplog: pytest.LogCaptureFi
     assert "a watcher failed" in caplog.text
 
 
-async def test_orders_reach_every_session_and_one_that_just_ended_is_no_error() -> None:
+async def test_commands_reach_every_session_and_one_that_just_ended_is_no_error() -> None:
     hub, talks = Hub(), [Talk(), Talk(ended=True), Talk()]
     for n, talk in enumerate(talks):
         hub.join(str(n), talk)
     await hub.say("hello")
     await hub.stop()
-    assert [talk.told for talk in talks] == [
-        ["hello", "cancelled"],
-        ["cancelled"],
-        *[["hello", "cancelled"]],
-    ]
+    told = [Announce(1, "hello"), Interrupt()]
+    assert [talk.told for talk in talks] == [told, [], told]
 
 
 async def test_settled_waits_for_replies() -> None:

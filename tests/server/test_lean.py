@@ -25,9 +25,11 @@ async def talking() -> AsyncIterator[tuple[ScriptedEngine, Session]]:
     """A session with a server whose replies speech may not stop."""
     engine = ScriptedEngine({"turn": {"barge_in": False}, "pieces": WORDS})
     with closing(engine):
-        async with Server(engine, ServerOptions(port=0)) as server:
-            async with connect(server.url("ws", "/v1/stream")) as session:
-                yield engine, session
+        async with (
+            Server(engine, ServerOptions(port=0)) as server,
+            connect(server.url("ws", "/v1/stream")) as session,
+        ):
+            yield engine, session
 
 
 async def speak_over(session: Session) -> list[dict[str, Any]]:

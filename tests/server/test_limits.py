@@ -59,7 +59,7 @@ def test_slots_in_all_and_of_one_address() -> None:
     assert slots.take("b")
     assert not slots.free
     assert not slots.take("c")
-    slots.give_back("a")
+    slots.release("a")
     assert slots.free
     assert slots.taken == 2
     assert slots.take("c")
@@ -74,8 +74,8 @@ def test_where_those_inside_are_served_late_nobody_is_added() -> None:
     late = False
     assert slots.take("b")
     late = True
-    slots.give_back("a")
-    slots.give_back("b")
+    slots.release("a")
+    slots.release("b")
     assert slots.take("c")
 
 

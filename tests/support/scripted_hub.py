@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from textpro_stream.events import Event
+from textpro_stream.ports import SessionState
 
 
 @dataclass
 class ScriptedHub:
-    state: str = "idle"
+    state: SessionState = "idle"
     listening: bool = True
     gain: float = 1.0
     sessions: int = 1
@@ -23,13 +24,13 @@ class ScriptedHub:
     def __len__(self) -> int:
         return self.sessions
 
-    def watch(self, callback: Callable[[str, Event], None]) -> Callable[[], None]:
-        self.watchers.append(callback)
-        return lambda: self.watchers.remove(callback)
+    def watch(self, watcher: Callable[[str, Event], None]) -> Callable[[], None]:
+        self.watchers.append(watcher)
+        return lambda: self.watchers.remove(watcher)
 
     def publish(self, session: str, event: Event) -> None:
-        for callback in self.watchers:
-            callback(session, event)
+        for watcher in self.watchers:
+            watcher(session, event)
 
     async def say(self, text: str) -> None:
         if self.raises:

@@ -2,10 +2,11 @@
 
     python server_launcher.py '{"server": {"max_sessions": 2}, "pieces": 500}'
 
-Options: `server` as in `ServerOptions`, `turn` as in `TurnOptions`; `pieces` of each reply, `piece_s` that each takes;
-`rate_hz` of the voice; `fails`: a model ("asr", "llm", "voice") that fails the first `times` times
-with a `failure` of `FAILURES`, or takes `HANG_S` ("hang"); `hangs_s`: the device is taken to hang
-after so long; `espeak`: the real voice, whose process may hang for as long.
+Options: `server` as in `ServerOptions`, `turn` as in `TurnOptions`; `pieces` of each reply,
+`piece_s` that each takes; `rate_hz` of the voice; `fails`: a model ("asr", "llm", "voice") that
+fails the first `times` times with a `failure` of `FAILURES`, or takes `HANG_S` ("hang"); `hangs_s`:
+the device is taken to hang after so long; `espeak`: the real voice, whose process may hang for as
+long.
 """
 
 from __future__ import annotations
@@ -95,6 +96,11 @@ class FaultyDialogue(ScriptedDialogue):
         await self.device.run(Call(lambda: self.faults.strike("llm")))
         async for delta in super().reply(turn, options):
             yield delta
+
+    async def rest(self) -> None:
+        assert self.device is not None
+        await self.device.run(Call(lambda: None))  # where the memory is that it gives back
+        await super().rest()
 
 
 @dataclass

@@ -12,7 +12,7 @@ class Framer:
     """Chunks of any size -> frames of exactly `FRAME` samples, at multiples of `FRAME`.
 
     A gap between chunks (audio that a device dropped) becomes silence, so that what follows keeps
-    its place in time. The last frame is filled up with silence: every stage behind sees whole
+    its place in time. The last frame is filled up with silence: every later stage sees whole
     frames only, whichever way the audio was cut.
     """
 

@@ -73,7 +73,7 @@ class Loudspeaker:
             return self._past[0] < self._queued
 
     def play(self, chunk: SpokenChunk) -> None:
-        """Queue a chunk. One that starts at 0 begins a new reply, behind what is still queued.
+        """Queue a chunk. One that starts at 0 begins a new reply, after what is still queued.
 
         A late chunk of a reply that was cleared is dropped.
         """

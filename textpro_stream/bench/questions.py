@@ -144,7 +144,7 @@ def trimmed(audio: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def texts() -> list[list[str]]:
-    """Openings and topics combined, each as the parts that a question may end behind.
+    """Openings and topics combined, each as the parts that a question may end after.
 
     Neighbours differ in both, so that a few of them are as different as can be.
     """

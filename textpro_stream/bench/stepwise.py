@@ -386,5 +386,5 @@ _SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*(?=\s+\S)|\n+(?=\S)")
 
 
 def sentence_ends(text: str, since: int) -> list[int]:
-    """Where sentences end behind `since`, as soon as the next one has begun."""
+    """Where sentences end after `since`, as soon as the next one has begun."""
     return [match.end() for match in _SENTENCE_END.finditer(text, since)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from textpro_stream.ports import Clock
 from textpro_stream.server.http import METHODS, Answers, plain, respond, without_body
 from textpro_stream.server.limits import Bucket, Slots
-from textpro_stream.server.metrics import CONTENT_TYPE
+from textpro_stream.server.metrics import CONTENT_TYPE, RefusalReason
 from textpro_stream.server.security import Gate, is_loopback, key_of
 
 if TYPE_CHECKING:
@@ -147,9 +147,13 @@ class Admission:
         return "" if self._slots.free else "no free session"
 
     def _refuse(
-        self, reason: str, status: HTTPStatus, text: str, headers: dict[str, str] | None = None
+        self,
+        reason: RefusalReason,
+        status: HTTPStatus,
+        text: str,
+        headers: dict[str, str] | None = None,
     ) -> Response:
-        self._context.metrics.refused.labels(reason).inc()
+        self._context.metrics.refuse(reason)
         log.info("refused: %s", reason)
         return plain(status, f"{text}\n", headers)
 

@@ -240,7 +240,7 @@ class Server:
         route = ROUTES[path_of(connection.request)]
         address = address_of(connection)
         if not self._slots.take(address):
-            self.metrics.refused.labels("overloaded").inc()
+            self.metrics.refuse("overloaded")
             full = Hangup("overloaded", "no room for another session; try again later", OVERLOADED)
             await self._farewell(connection, route, full)
             return
@@ -252,7 +252,7 @@ class Server:
                 ending = await self._hold(connection, session, route)
         finally:
             del self._sessions[session.session_id]
-            self._slots.give_back(address)
+            self._slots.release(address)
         if ending is not None:
             self.metrics.hangups.labels(ending.closing).inc()
             await self._farewell(connection, route, ending)

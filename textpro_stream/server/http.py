@@ -124,5 +124,5 @@ def respond(
 
 
 def without_body(response: Response) -> Response:
-    """The same as HEAD asks for it: all headers, nothing behind them."""
+    """The same as HEAD asks for it: all headers, nothing after them."""
     return Response(response.status_code, response.reason_phrase, response.headers, b"")

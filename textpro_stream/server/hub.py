@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 from textpro_stream.commands import Announce, Command, Interrupt
 from textpro_stream.errors import TextproError
@@ -24,12 +23,11 @@ from textpro_stream.events import (
     SpeechStarted,
     TurnEnded,
 )
-from textpro_stream.ports import Talk
+from textpro_stream.ports import SessionState, Talk
 
 log = logging.getLogger(__name__)
 
-State = Literal["idle", "listening", "thinking", "speaking"]
-BUSIEST: tuple[State, ...] = ("speaking", "thinking", "listening", "idle")
+BUSIEST: tuple[SessionState, ...] = ("speaking", "thinking", "listening", "idle")
 
 Watcher = Callable[[str, Event], None]
 
@@ -39,7 +37,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._talks: dict[str, Talk] = {}
-        self._states: dict[str, State] = {}
+        self._states: dict[str, SessionState] = {}
         self._watchers: list[Watcher] = []
         self._moved = asyncio.Event()  # a state changed, or a session left
         self.listening = True  # False: routes hear silence in place of what comes in
@@ -54,7 +52,7 @@ class Hub:
         return True
 
     @property
-    def state(self) -> State:
+    def state(self) -> SessionState:
         """What the busiest session does."""
         states = set(self._states.values())
         return next((state for state in BUSIEST if state in states), "idle")
@@ -146,7 +144,7 @@ class Hub:
             elif isinstance(outcome, BaseException):
                 raise outcome
 
-    def _enter(self, session_id: str, state: State) -> None:
+    def _enter(self, session_id: str, state: SessionState) -> None:
         if session_id in self._talks:
             self._states[session_id] = state
             self._moved.set()

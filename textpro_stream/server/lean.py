@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import textpro_stream
 from textpro_stream.audio.pcm import PcmDecoder, encode_pcm16
@@ -27,16 +27,9 @@ from textpro_stream.commands import (
 )
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, seconds
 from textpro_stream.errors import Overloaded, TextproError
-from textpro_stream.events import Event, ReplyAudio, ReplyEnded
+from textpro_stream.events import Event, ReplyAudio, ReplyEnded, ReplyEndReason
 from textpro_stream.ports import Talk
-from textpro_stream.server.fields import (
-    Mistake,
-    booleans_of,
-    count_of,
-    number_of,
-    parse,
-    text_of,
-)
+from textpro_stream.server.fields import Fields, Refused, parse
 from textpro_stream.server.limits import DONE, POLICY, Hangup
 from textpro_stream.server.session import Route, SessionContext
 from textpro_stream.wire import to_json
@@ -47,6 +40,7 @@ if TYPE_CHECKING:
 MAX_TEXT = 4000  # characters of a typed turn
 MAX_NAME = 64  # characters of a mark
 MAX_SOURCE = 200
+INTERRUPTED: tuple[ReplyEndReason, ...] = ("barge_in", "cancelled")  # unsent audio is void
 CHANGES = ("voice", "replies", "barge_in", "push_to_talk")  # that `set` and `start` take
 
 Message = str | bytes
@@ -84,6 +78,36 @@ async def serve_lean(socket: ServerConnection, context: SessionContext) -> None:
             session = _Session(context, talk, start)
             await talk.push(session.configure(changes))
             await session.run(first, messages)
+
+
+class Order(Fields):
+    """A text message of a client, with this route's words for what is wrong in it."""
+
+    @classmethod
+    def read(cls, message: str) -> Self:
+        """A message that names its type.
+
+        Raises:
+            Refused: it is none.
+        """
+        try:
+            order = cls(parse(message))
+        except Refused:
+            raise Refused("invalid_json", "send one JSON object") from None
+        if not isinstance(order.values.get("type"), str):
+            raise Refused("missing_field", "type: every message names one")
+        return order
+
+    @property
+    def kind(self) -> str:
+        """What it wants."""
+        return str(self.values["type"])
+
+    def required(self, name: str) -> Any:
+        """A field that must be there; null is something, and of the wrong type."""
+        if name not in self.values:
+            raise Refused("missing_field", f"{name}: {self.kind} needs it", name)
+        return self.values[name]
 
 
 class _Session:
@@ -130,16 +154,16 @@ class _Session:
             if isinstance(message, bytes):
                 await self._hear(message)
             else:
-                self._obey(parse(message))
-        except Mistake as mistake:
-            complain(self._context, mistake.code, str(mistake))
+                self._obey(Order.read(message))
+        except Refused as refused:
+            complain(self._context, refused.code, refused.message)
             self._context.errors.mistake()
         else:
             self._context.errors.fine()
 
     async def _hear(self, data: bytes) -> None:
         if self._ended:
-            raise Mistake("ended", "no audio is heard after end; open another connection")
+            raise Refused("ended", "no audio is heard after end; open another connection")
         for chunk in self._decoder.push(data):
             if self._start.live:
                 self._context.admit_audio(seconds(len(chunk.samples)))
@@ -162,10 +186,10 @@ class _Session:
         except TextproError as problem:
             complain(self._context, problem.code, str(problem))
 
-    def _obey(self, order: dict[str, Any]) -> None:
-        match order["type"]:
+    def _obey(self, order: Order) -> None:
+        match order.kind:
             case "say":
-                text = text_of(order, "text", MAX_TEXT)
+                text = order.text("text", MAX_TEXT)
                 self._push(Say(self._talk.next_turn(), text))
             case "press":
                 self._push(Press())
@@ -177,19 +201,19 @@ class _Session:
                 self._ended = True
                 self._push(Finish())
             case "heard":
-                self._push(Played(count_of(order, "turn"), count_of(order, "samples")))
+                self._push(Played(order.count("turn"), order.count("samples")))
             case "set":
-                self._push(self.configure(booleans_of(order, CHANGES)))
+                self._push(self.configure(order.booleans(CHANGES)))
             case "clock":
-                t0, t1 = number_of(order, "t0"), self._context.wall_s
+                t0, t1 = order.number("t0"), self._context.wall_s
                 clock = {"type": "clock", "t0": t0, "t1": t1, "t2": self._context.wall_s}
                 self._context.sender.send(json.dumps(clock))
             case "mark":
-                self._context.metrics.mark(text_of(order, "name", MAX_NAME))
+                self._context.metrics.mark(order.text("name", MAX_NAME))
             case "start":
-                raise Mistake("invalid_value", "start comes first, once; use set afterwards")
+                raise Refused("invalid_value", "start comes first, once; use set afterwards")
             case unknown:
-                raise Mistake("unknown_event", f"type {str(unknown)[:40]!r} is not known here")
+                raise Refused("unknown_event", f"type {unknown[:40]!r} is not known here")
 
     # To the client
 
@@ -204,7 +228,7 @@ class _Session:
                         message, encode_pcm16(context.filter_output(chunk).samples), reply=turn
                     )
                 case ReplyEnded(turn=turn, reason=reason):
-                    if reason in ("barge_in", "cancelled"):
+                    if reason in INTERRUPTED:
                         context.sender.drop(turn)
                     context.sender.send(message)
                 case _:
@@ -252,14 +276,14 @@ def _start(first: Message, context: SessionContext) -> tuple[Start, Changes, Mes
     if isinstance(first, bytes):
         return Start(), {}, first
     try:
-        order = parse(first)
-        if order["type"] != "start":
+        order = Order.read(first)
+        if order.kind != "start":
             return Start(), {}, first
-        chosen = booleans_of(order, ("live", "vectors"))
-        source = text_of(order, "source", MAX_SOURCE) if "source" in order else ""
-        return Start(source=source, **chosen), booleans_of(order, CHANGES), None
-    except Mistake as mistake:
-        complain(context, mistake.code, str(mistake))
+        chosen = order.booleans(("live", "vectors"))
+        source = order.text("source", MAX_SOURCE) if "source" in order.values else ""
+        return Start(source=source, **chosen), order.booleans(CHANGES), None
+    except Refused as refused:
+        complain(context, refused.code, refused.message)
         context.errors.mistake()
         return Start(), {}, None
 

@@ -119,7 +119,7 @@ class Slots:
         self._taken[address] = self._taken.get(address, 0) + 1
         return True
 
-    def give_back(self, address: str) -> None:
+    def release(self, address: str) -> None:
         """A session that was admitted has ended."""
         self._taken[address] -= 1
         if not self._taken[address]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from weakref import WeakSet
 
 from prometheus_client import (
@@ -40,6 +40,7 @@ LATENCIES = (  # of TurnLatency; docs/latency.md defines them
 # Seconds. Figures below zero are real: work that was done before the endpoint.
 EDGES = (-1.0, -0.5, -0.2, -0.1, 0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 LAGS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)  # seconds
+RefusalReason = Literal["host", "origin", "key", "guessing", "draining", "overloaded"]
 CLIENT_MARKS = ("false_cutoff", "first_audio_played")  # others are counted as "other"
 
 
@@ -163,6 +164,10 @@ class Metrics:
                 self.errors.labels(code).inc()
             case _:
                 pass
+
+    def refuse(self, reason: RefusalReason) -> None:
+        """A client was not let in."""
+        self.refused.labels(reason).inc()
 
     def mark(self, name: str) -> None:
         """A client marked something; any name counts, but only known ones by name."""

@@ -11,21 +11,13 @@ import asyncio
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Protocol
 
+from textpro_stream.ports import ClientSocket
 from textpro_stream.server.limits import POLICY, Hangup
 
 PAUSE = 0.25  # of the bytes allowed: from there on, conversations wait before they say more
 
 Message = str | bytes
-
-
-class Socket(Protocol):
-    """What of a WebSocket the writer needs."""
-
-    async def send(self, message: Message, /) -> None:
-        """Write one message; waits while the client does not read."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ class Sender:
         max_s: that anything may wait to be written; longer ends the connection.
     """
 
-    def __init__(self, socket: Socket, *, max_bytes: int, max_s: float) -> None:
+    def __init__(self, socket: ClientSocket, *, max_bytes: int, max_s: float) -> None:
         self._socket, self._max_bytes, self._max_s = socket, max_bytes, max_s
         self._entries: deque[_Entry] = deque()
         self._waiting = 0

@@ -9,7 +9,7 @@ from openai.types.realtime import RealtimeSessionCreateRequest
 from pydantic import TypeAdapter
 
 from textpro_stream.config import LlmOptions, TurnOptions
-from textpro_stream.server.realtime.incoming import Refused
+from textpro_stream.server.fields import Refused
 from textpro_stream.server.realtime.rules import ALIASES, SEMANTIC_VAD, SERVER_VAD, Offer
 from textpro_stream.server.realtime.session import (
     configuration,

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from textpro_stream.clock import MonotonicClock
 from textpro_stream.errors import TextproError, unwrap
 from textpro_stream.events import Event, Failed, ReplyEnded, TurnEnded, TurnLatency
-from textpro_stream.ports import Clock
+from textpro_stream.ports import Clock, SessionHub
 from textpro_stream.server.mqtt.backlog import Backlog, Message
 from textpro_stream.server.mqtt.broker import PASSWORD, Broker
-from textpro_stream.server.mqtt.commands import COMMANDS, Commands, Hub
+from textpro_stream.server.mqtt.commands import CODE, COMMANDS, Commands
 from textpro_stream.server.mqtt.discovery import BIRTH, BIRTH_TOPIC, discovery, discovery_topic
 from textpro_stream.server.mqtt.topics import OFF, OFFLINE, ON, ONLINE, Topics
 from textpro_stream.wire import to_json
@@ -56,7 +56,7 @@ class Bridge:
 
     def __init__(
         self,
-        hub: Hub,
+        hub: SessionHub,
         broker: Broker,
         *,
         text: bool = False,
@@ -254,7 +254,7 @@ class Bridge:
 
     def _complain(self, what: str) -> None:
         """About a command: to whoever sent it, and now and then in the log."""
-        self._tell("error", code="command", message=what)
+        self._tell("error", code=CODE, message=what)
         if self._clock.now() - self._complained_at > COMPLAINT_S:
             self._complained_at = self._clock.now()
             LOG.warning("mqtt: %s", what)

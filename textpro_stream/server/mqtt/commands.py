@@ -7,70 +7,23 @@ of it, and no deed, failed or endless, ends the obedience.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
 
 from textpro_stream.errors import TextproError
-from textpro_stream.events import Event
+from textpro_stream.ports import SessionHub
+from textpro_stream.server.fields import Refused
 from textpro_stream.server.mqtt.topics import OFF, ON
 
 SAY_MAX = 500  # characters of text to be spoken
 PAYLOAD_MAX = 4096  # bytes
 COMMAND_S = 5.0  # a command that takes longer is given up
 COMMANDS = ("say", "stop", "listen", "volume")
-
-
-class Hub(Protocol):
-    """The live conversations of a server, as far as the bridge needs them."""
-
-    @property
-    def state(self) -> str:
-        """One of `topics.STATES`."""
-        ...
-
-    @property
-    def listening(self) -> bool:
-        """Whether microphones are heard."""
-        ...
-
-    @property
-    def gain(self) -> float:
-        """Of replies, 0 to 1."""
-        ...
-
-    def __len__(self) -> int:
-        """How many conversations are open."""
-        ...
-
-    def watch(self, callback: Callable[[str, Event], None], /) -> Callable[[], None]:
-        """Call back with every event and its session, until the result is called."""
-        ...
-
-    async def say(self, text: str, /) -> None:
-        """Say it aloud in every conversation."""
-        ...
-
-    async def stop(self) -> None:
-        """Stop every reply."""
-        ...
-
-    def listen(self, on: bool, /) -> None:
-        """Hear microphones, or do not."""
-        ...
-
-    def volume(self, gain: float, /) -> None:
-        """Give replies at another loudness."""
-        ...
-
-
-class CommandError(ValueError):
-    """A command that cannot be understood; the message says what would be."""
+CODE = "command"  # of the error event that a complaint becomes
 
 
 class Commands:
     """What the broker may ask of a hub."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: SessionHub) -> None:
         self._hub = hub
 
     async def obey(self, name: str, payload: bytes) -> str:
@@ -78,7 +31,7 @@ class Commands:
         try:
             async with asyncio.timeout(COMMAND_S):
                 await self._do(name, payload)
-        except (CommandError, TextproError) as error:
+        except TextproError as error:
             return f"{name}: {error}"
         except TimeoutError:
             return f"{name}: given up after {COMMAND_S:.0f} s"
@@ -90,7 +43,7 @@ class Commands:
         if name == "say":
             text = read_say(payload)
             if not len(self._hub):
-                raise CommandError("nobody is connected who could hear it")
+                raise Refused(CODE, "nobody is connected who could hear it")
             await self._hub.say(text)
         elif name == "stop":  # by its coming alone
             await self._hub.stop()
@@ -104,13 +57,13 @@ def read_say(payload: bytes) -> str:
     """Text to be spoken.
 
     Raises:
-        CommandError: here and below, for a payload of another kind.
+        Refused: here and below, for a payload of another kind.
     """
     text = " ".join(_text(payload).split())
     if not text:
-        raise CommandError("there is no text")
+        raise Refused(CODE, "there is no text")
     if len(text) > SAY_MAX:
-        raise CommandError(f"{len(text)} characters, at most {SAY_MAX}")
+        raise Refused(CODE, f"{len(text)} characters, at most {SAY_MAX}")
     return text
 
 
@@ -118,7 +71,7 @@ def read_listen(payload: bytes) -> bool:
     """`ON` or `OFF`."""
     word = _text(payload).strip().upper()
     if word not in (ON, OFF):
-        raise CommandError("send ON or OFF")
+        raise Refused(CODE, "send ON or OFF")
     return word == ON
 
 
@@ -129,14 +82,14 @@ def read_volume(payload: bytes) -> float:
     except ValueError:
         percent = -1.0
     if not 0 <= percent <= 100:
-        raise CommandError("send a number from 0 to 100")
+        raise Refused(CODE, "send a number from 0 to 100")
     return percent / 100
 
 
 def _text(payload: bytes) -> str:
     if len(payload) > PAYLOAD_MAX:
-        raise CommandError(f"{len(payload)} bytes, at most {PAYLOAD_MAX}")
+        raise Refused(CODE, f"{len(payload)} bytes, at most {PAYLOAD_MAX}")
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise CommandError("not UTF-8") from None
+        raise Refused(CODE, "not UTF-8") from None

@@ -6,10 +6,13 @@ One table for the bridge, the discovery message and the documentation (docs/mqtt
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
+
+from textpro_stream.ports import SessionState
 
 ONLINE, OFFLINE = "online", "offline"
 ON, OFF = "ON", "OFF"
-STATES = ("idle", "listening", "thinking", "speaking")
+STATES: tuple[SessionState, ...] = get_args(SessionState)
 EVENTS = ("turn", "barge_in", "reply", "error")
 
 

@@ -22,6 +22,7 @@ from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Message, ReplyOpti
 from textpro_stream.events import (
     Event,
     Failed,
+    FailureCode,
     Finished,
     ReplyAudio,
     ReplyEnded,
@@ -35,10 +36,10 @@ from textpro_stream.events import (
     TurnLatency,
     WordsCommitted,
 )
+from textpro_stream.server.fields import Fields, Json, Refused, parse
 from textpro_stream.server.realtime import outgoing
 from textpro_stream.server.realtime import session as sessions
 from textpro_stream.server.realtime.codec import Decoder, duration_ms
-from textpro_stream.server.realtime.incoming import Fields, Json, Refused, event_id_of, parse
 from textpro_stream.server.realtime.items import MAX_ITEMS, Item, message_of, read_item
 from textpro_stream.server.realtime.replies import Replies
 from textpro_stream.server.realtime.rules import Offer
@@ -49,12 +50,17 @@ from textpro_stream.wire import to_json
 log = logging.getLogger(__name__)
 
 MIN_COMMIT_MS = 100
-MAX_WAITING = 256  # events behind a commit
+MAX_EVENT_ID = 512  # characters
+MAX_WAITING = 256  # events after a commit
 MAX_METADATA_KEY = 64  # characters
 MAX_CHANGED = 64  # messages cut or deleted; that one was unknown is told soon or never
-MODELS = ("asr", "llm", "voice")  # codes of failures that cost a turn or a reply
+MODELS: tuple[FailureCode, ...] = (
+    "asr",
+    "llm",
+    "voice",
+)  # codes of failures that cost a turn or a reply
 # What a commit has to come before: it makes an item, and these read or change the items.
-BEHIND_COMMITS = {
+AFTER_COMMITS = {
     "conversation.item.create",
     "conversation.item.retrieve",
     "conversation.item.delete",
@@ -95,7 +101,7 @@ class Core:
         self._decoder = Decoder(state.input_kind)
         self._pressed = False  # a turn that the client will commit has begun
         self._commits_due = 0
-        self._behind: deque[Json] = deque()
+        self._waiting: deque[Json] = deque()
         self._changed: deque[str] = deque(maxlen=MAX_CHANGED)  # ids in the model's memory
         self._wall_s = 0.0
 
@@ -126,8 +132,8 @@ class Core:
             if isinstance(message, bytes):
                 self._append(self._binary(message))
             else:
-                event = parse(message)
-                event_id = event_id_of(event)
+                event = parse(message, echoed=True)
+                event_id = _event_id(event)
                 self._handle(event)
         except Refused as refused:
             self._refuse(refused, event_id)
@@ -139,10 +145,10 @@ class Core:
         handler = self._handlers.get(kind)
         if handler is None or (kind.startswith("textpro.") and not self._state.extended):
             raise Refused("unknown_event", f"{kind[:80]!r} is no event of this protocol", "type")
-        if self._commits_due and kind in BEHIND_COMMITS:
-            if len(self._behind) >= MAX_WAITING:
+        if self._commits_due and kind in AFTER_COMMITS:
+            if len(self._waiting) >= MAX_WAITING:
                 raise Refused("rate_limited", "too many events wait for a commit")
-            self._behind.append(event)
+            self._waiting.append(event)
             return
         handler(self, fields)
 
@@ -307,9 +313,9 @@ class Core:
     def _response_cancel(self, fields: Fields) -> None:
         wanted = fields.string("response_id") if fields.has("response_id") else None
         if wanted is None and self._replies.active is None:
-            for event in self._behind:
+            for event in self._waiting:
                 if event.get("type") == "response.create":  # still waits for a commit
-                    self._behind.remove(event)
+                    self._waiting.remove(event)
                     self._replies.cancelled_early()
                     return
         self._replies.cancel(wanted)
@@ -405,12 +411,22 @@ class Core:
         self._turns.ended(event)
         if self._commits_due and event.reason != "typed":
             self._commits_due -= 1
-        while self._behind and not self._commits_due:
-            waiting = self._behind.popleft()
+        while self._waiting and not self._commits_due:
+            waiting = self._waiting.popleft()
             try:
                 self._handle(waiting)
             except Refused as refused:
                 self._refuse(refused, waiting.get("event_id"))
+
+
+def _event_id(event: Json) -> str | None:
+    """The client's own id of an event, for errors to repeat."""
+    value = event.get("event_id")
+    if value is None or (isinstance(value, str) and len(value) <= MAX_EVENT_ID):
+        return value
+    raise Refused(
+        "invalid_value", f"event_id is a string of at most {MAX_EVENT_ID} characters", "event_id"
+    )
 
 
 def to_text(event: Json) -> str:

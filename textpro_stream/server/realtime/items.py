@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from textpro_stream.contracts import Message, Role, ToolCall
-from textpro_stream.server.realtime.incoming import Fields, Json, Refused
+from textpro_stream.server.fields import Fields, Json, Refused
 from textpro_stream.speech.playout import SpokenText, to_word
 
 MAX_ITEMS = 2000  # of a session, all together

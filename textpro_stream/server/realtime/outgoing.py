@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from textpro_stream.server.realtime.incoming import Json, Refused
+from textpro_stream.server.fields import Json, Refused
 
 MAX_PAIRS = 16  # of metadata
 MAX_VALUE = 512  # characters of one of them

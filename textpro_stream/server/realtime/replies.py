@@ -20,9 +20,9 @@ from textpro_stream.events import (
     ReplyText,
     ToolCalled,
 )
-from textpro_stream.server.realtime.incoming import Json, Refused
+from textpro_stream.server.fields import Json, Refused
 from textpro_stream.server.realtime.outgoing import server_error
-from textpro_stream.server.realtime.response import Response
+from textpro_stream.server.realtime.response import Response, ResponseStatus, StatusReason
 from textpro_stream.server.realtime.session import tools_of
 from textpro_stream.server.realtime.state import State
 
@@ -108,7 +108,7 @@ class Replies:
             self._open_due()
 
     def say(self, event: ReplyStarted | ReplyText | ReplyAudio | ToolCalled) -> None:
-        """A reply goes on."""
+        """Text, audio or a call of a reply: the deltas of its response."""
         response = self._of(event.turn)
         first, response.begun = not response.begun, True
         if not response.live:
@@ -131,9 +131,10 @@ class Replies:
         response = self._of(event.turn)
         response.begun = True
         if response.live:
-            whole = event.reason != "length"
-            status, reason = ("completed", None) if whole else ("incomplete", "max_output_tokens")
-            self._end(response, status, reason, marks=event.marks)
+            if event.reason == "length":
+                self._end(response, "incomplete", "max_output_tokens", marks=event.marks)
+            else:
+                self._end(response, "completed", marks=event.marks)
             self._open_due()
 
     def ended(self, event: ReplyEnded) -> None:
@@ -150,7 +151,7 @@ class Replies:
             match event.reason:
                 case "barge_in" | "cancelled":
                     barged = event.reason == "barge_in"
-                    why = "turn_detected" if barged else "client_cancelled"
+                    why: StatusReason = "turn_detected" if barged else "client_cancelled"
                     self._end(response, "cancelled", why)
                     self._state.drop(response.id)
                 case "failed":
@@ -163,7 +164,7 @@ class Replies:
         self._open_due()
 
     def forget(self, turn: int) -> None:
-        """Nothing more comes of a turn."""
+        """`TurnLatency`, the last event of a turn: its response is over."""
         self._by_turn.pop(turn, None)
         self.failures.pop(turn, None)
 
@@ -226,8 +227,8 @@ class Replies:
     def _end(
         self,
         response: Response,
-        status: str,
-        reason: str | None = None,
+        status: ResponseStatus,
+        reason: StatusReason | None = None,
         *,
         error: Json | None = None,
         marks: dict[str, float] | None = None,

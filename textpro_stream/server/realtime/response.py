@@ -10,14 +10,19 @@ import base64
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Literal
 
 from textpro_stream.contracts import SpokenChunk, ToolCall
+from textpro_stream.server.fields import Json
 from textpro_stream.server.realtime.codec import Encoder
-from textpro_stream.server.realtime.incoming import Json
 from textpro_stream.server.realtime.items import Item, Items, SentReply
 from textpro_stream.server.realtime.outgoing import item_added, item_done, with_ours
 
-REASONS = {"cancelled", "incomplete"}  # statuses that have a reason
+ResponseStatus = Literal["in_progress", "completed", "cancelled", "incomplete", "failed"]
+StatusReason = Literal["turn_detected", "client_cancelled", "max_output_tokens"]
+ItemStatus = Literal["completed", "incomplete"]
+
+REASONS: set[ResponseStatus] = {"cancelled", "incomplete"}  # statuses that have a reason
 
 
 @dataclass(slots=True)
@@ -61,7 +66,7 @@ class Response:
     conversation_id: str | None
     metadata: dict[str, str]
     turn: int | None = None
-    status: str = "in_progress"
+    status: ResponseStatus = "in_progress"
     begun: bool = False  # the conversation has said something of it
     usage: Usage = field(default_factory=Usage)
     warning: str = ""  # what the client has to know of it, though it is no failure
@@ -81,11 +86,11 @@ class Response:
         return bool(self.settings["output_modalities"] == ["audio"])
 
     def created(self) -> Json:
-        """It exists."""
+        """`response.created`."""
         return {"type": "response.created", "response": self.json()}
 
     def text(self, piece: str) -> list[Json]:
-        """The reply goes on."""
+        """Text: a delta, and before the first one the item that it is of."""
         events = self._open()
         assert self._message is not None
         assert self._message.spoken is not None
@@ -95,7 +100,7 @@ class Response:
         return [*events, self._of_part(f"{kind}.delta", delta=piece)]
 
     def audio(self, chunk: SpokenChunk) -> list[Json]:
-        """The reply sounds."""
+        """Audio: the deltas that it fills."""
         if not self.speaks:
             return []
         events = self._open()
@@ -137,16 +142,16 @@ class Response:
 
     def end(
         self,
-        status: str,
-        reason: str | None = None,
+        status: ResponseStatus,
+        reason: StatusReason | None = None,
         error: Json | None = None,
         marks: dict[str, float] | None = None,
     ) -> list[Json]:
         """Close everything; nothing comes after this.
 
         Args:
-            status: completed, cancelled, incomplete or failed.
-            reason: turn_detected, client_cancelled or max_output_tokens.
+            status: any but `in_progress`.
+            reason: of `cancelled` and `incomplete`.
             error: {type, code, message} of a failure.
             marks: where the turn's time went.
         """
@@ -213,7 +218,7 @@ class Response:
             events.append(item_added(deepcopy(item.value), self._previous))
         return events
 
-    def _close(self, status: str) -> list[Json]:
+    def _close(self, status: ItemStatus) -> list[Json]:
         if (item := self._message) is None:
             return []
         assert item.spoken is not None
@@ -233,7 +238,7 @@ class Response:
         self._message = None
         return events + self._done(item, status)
 
-    def _done(self, item: Item, status: str) -> list[Json]:
+    def _done(self, item: Item, status: ItemStatus) -> list[Json]:
         item.value["status"] = status
         index = self._output.index(item)
         events = []

@@ -17,10 +17,10 @@ from textpro_stream.contracts import AudioChunk, seconds
 from textpro_stream.errors import Overloaded, TextproError
 from textpro_stream.events import Event, ReplyAudio
 from textpro_stream.ports import Talk
+from textpro_stream.server.fields import Refused
 from textpro_stream.server.limits import DONE, FAILED, POLICY, Hangup
 from textpro_stream.server.realtime import outgoing
 from textpro_stream.server.realtime.core import Core, to_text
-from textpro_stream.server.realtime.incoming import Refused
 from textpro_stream.server.realtime.rules import Offer
 from textpro_stream.server.realtime.state import Output
 from textpro_stream.server.session import Route, SessionContext

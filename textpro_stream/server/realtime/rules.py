@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from textpro_stream.config import LlmOptions, TurnOptions
+from textpro_stream.server.fields import Json, Refused
 from textpro_stream.server.realtime.codec import RATES
-from textpro_stream.server.realtime.incoming import Json, Refused
 
 # The names under which the hosted service offers voices: clients send one as a matter of course.
 ALIASES = (

@@ -13,7 +13,7 @@ from typing import Any
 from textpro_stream.commands import Configure
 from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.contracts import Tool
-from textpro_stream.server.realtime.incoming import Json
+from textpro_stream.server.fields import Json
 from textpro_stream.server.realtime.rules import (
     DEFAULT_VOICE,
     SERVER_VAD,

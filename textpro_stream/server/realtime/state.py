@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 
 from textpro_stream.commands import Command, Configure
 from textpro_stream.contracts import AudioChunk
+from textpro_stream.server.fields import Json
 from textpro_stream.server.realtime import session as sessions
 from textpro_stream.server.realtime.codec import Samples
-from textpro_stream.server.realtime.incoming import Json
 from textpro_stream.server.realtime.items import Items
 from textpro_stream.server.realtime.rules import Offer
 

@@ -6,15 +6,25 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 from textpro_stream.contracts import SAMPLE_RATE, ReplyOptions, seconds
-from textpro_stream.events import SpeechStarted, SpeechStopped, TurnEnded, WordsCommitted
+from textpro_stream.events import (
+    SpeechStarted,
+    SpeechStopped,
+    TurnEnded,
+    TurnEndReason,
+    WordsCommitted,
+)
+from textpro_stream.server.fields import Json
 from textpro_stream.server.realtime import outgoing
 from textpro_stream.server.realtime.codec import milliseconds
-from textpro_stream.server.realtime.incoming import Json
 from textpro_stream.server.realtime.items import Item
 from textpro_stream.server.realtime.replies import Replies
 from textpro_stream.server.realtime.state import State
 
-FORGOTTEN = ("no_words", "echo", "failed")  # turns that the model does not remember
+FORGOTTEN: tuple[TurnEndReason, ...] = (
+    "no_words",
+    "echo",
+    "failed",
+)  # turns that the model does not remember
 
 
 @dataclass(slots=True)
@@ -64,7 +74,7 @@ class Turns:
             self._state.send(started)
 
     def words(self, event: WordsCommitted) -> None:
-        """Words that stay."""
+        """`WordsCommitted`: a delta of the transcription."""
         if event.turn in self._cleared:
             return
         turn = self._open.setdefault(event.turn, Turn(event.spans[0].start))
