@@ -41,7 +41,7 @@ def test_our_own_clips_are_understood(model: WhisperPro) -> None:
     assert tally.errors.wer <= 4
 
 
-@pytest.mark.skipif(not DEV.exists(), reason="the development speech is not on this machine")
+@pytest.mark.skipif(not DEV.exists(), reason="want development speech that is not public")
 def test_development_speech_keeps_its_figures(model: WhisperPro, folder: Path) -> None:
     items = read_manifest(DEV, frozenset({"read", "command"}), limit=24)
     known = transcribe_references(folder, items, read_audio, None)

@@ -51,7 +51,7 @@ def test_every_byte_is_as_it_was_made(name: str) -> None:
     assert store.verify(name) == []
 
 
-@pytest.mark.skipif(not CLIPS.is_dir(), reason="no development speech beside the repository")
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="want development speech that is not public")
 @pytest.mark.parametrize(
     ("clip", "words"),
     [

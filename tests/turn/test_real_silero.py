@@ -102,7 +102,7 @@ def test_an_interruption_stops_a_reply(silero: VadModel) -> None:
     assert said["stop"] - onset <= samples_of_ms(450)
 
 
-@pytest.mark.skipif(not DEV.exists(), reason="the development speech is not on this machine")
+@pytest.mark.skipif(not DEV.exists(), reason="want development speech that is not public")
 class TestDevelopmentSpeech:
     def test_rooms_kitchens_offices_and_birds_open_no_turn(self, silero: VadModel) -> None:
         clips = [p for p in (DEV / "noise" / "audio").glob("*.flac") if "music" not in p.name]

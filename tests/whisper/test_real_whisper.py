@@ -25,7 +25,7 @@ pytestmark = pytest.mark.weights
 CLIPS = Path(__file__).parents[1] / "data"
 SHARED = Path(__file__).parents[3] / "shared" / "data"  # development speech, where it is
 DEV = ["ls-367-130732-0000", "ls-367-130732-0001", "azure-weather"]
-here = pytest.mark.skipif(not SHARED.exists(), reason="the development speech is not here")
+here = pytest.mark.skipif(not SHARED.exists(), reason="want development speech that is not public")
 
 Audio = NDArray[np.float32]
 
