@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 QUESTION = "can you tell me how to bake bread for four people in a small oven that is not very hot"
-CONTEXT = 1024
+CONTEXT = 512
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +135,12 @@ async def test_tools_and_their_results_are_understood(dialogue: RemoteDialogue) 
 
 async def test_a_conversation_longer_than_the_context_goes_on(dialogue: RemoteDialogue) -> None:
     for number in range(1, 5):
-        await ask(dialogue, number, f"{QUESTION} " * 16)
+        await ask(dialogue, number, f"{QUESTION} " * 8)
     assert dialogue.messages[0].id != "u1"
     assert dialogue.messages[-1].id == "a4"
 
 
 async def test_a_prompt_that_does_not_fit_is_found_out_and_cut(dialogue: RemoteDialogue) -> None:
     # A token for every other character: more than is guessed before the server has counted any.
-    await dialogue.follow(turn(1, "7 3 " * 900, over=True))
+    await dialogue.follow(turn(1, "7 3 " * 450, over=True))
     assert (await draw(dialogue)).text

@@ -4,9 +4,12 @@ import logging
 
 import pytest
 
-from textpro_stream.config import LlmOptions
+from textpro_stream.cli.doctor import examine
+from textpro_stream.cli.settings import dump_settings, load_settings, parse_assignment
+from textpro_stream.config import LlmOptions, Settings
 from textpro_stream.errors import ConfigError
 from textpro_stream.llm.remote import Address, address_of, open_remote
+from textpro_stream.wire import value_to_json
 
 OWN = LlmOptions().model
 
@@ -70,5 +73,18 @@ async def test_a_key_that_others_could_read_is_warned_of(
     await engine.close()
 
 
-def test_the_key_is_not_shown() -> None:
+def test_the_key_comes_from_the_environment_and_is_shown_nowhere() -> None:
+    settings = load_settings({}, environ={"TEXTPRO_LLM__API_KEY": "sesame"})
+    assert settings.llm.api_key == "sesame"
+    assert "sesame" not in dump_settings(settings)
+    assert "sesame" not in str(value_to_json(settings.llm))  # as recordings hold it
     assert "sesame" not in repr(Address("http://here/v1", api_key="sesame"))
+    with pytest.raises(ConfigError, match="others could read it"):
+        parse_assignment("llm.api_key=sesame")
+
+
+def test_doctor_asks_the_server() -> None:
+    found = {f.about: f for f in examine(Settings(llm=LlmOptions(url="http://127.0.0.1:9/v1")))}
+    assert found["LLM"].state == "missing"
+    assert "cannot be reached" in found["LLM"].text
+    assert found["tone"].state == "note"

@@ -39,8 +39,9 @@ class Prefill:
             self._task.cancel()
 
     async def close(self) -> None:
-        """Leave no task behind."""
+        """Leave no task behind, and take nothing for read."""
         self.stop()
+        self._read = None
         if self._task is not None:
             await asyncio.wait({self._task})
 

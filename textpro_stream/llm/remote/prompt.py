@@ -61,7 +61,7 @@ def prefill_body(prompt: Prompt, server: Server, slot: int | None) -> Json:
     """Have a prompt read. One token is made: no chat endpoint makes none.
 
     Asked for 0 (`n_predict` or `max_tokens`), llama.cpp b11549 makes one all the same, and others
-    refuse. It costs next to nothing: the logits after the prompt are computed anyway.
+    may refuse. It costs next to nothing: the logits after the prompt are computed anyway.
     """
     return _body(prompt, server, slot) | {"max_tokens": 1, "temperature": 0}
 
