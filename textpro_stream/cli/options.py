@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # flag: (options it sets, placeholder, help)
 SHORTCUTS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "--asr": (("whisper.model",), "MODEL", "recognizer: tiny.en, large-v3 …, hub name or folder"),
-    "--llm": (("llm.model",), "MODEL", "language model: smollm2-135m, a hub name or a folder"),
+    "--llm": (("llm.model",), "MODEL", "language model: smollm2-135m, hub name, folder or http://…/v1#MODEL"),
     "--vad": (("turn.vad",), "NAME", "voice activity detector: silero or webrtc"),
     "--voice": (("speech.voice",), "NAME", "voice of the reply, e.g. en-us or en-gb (espeak)"),
     "--speech": (("speech.engine",), "ENGINE", "what speaks: espeak, piper or none"),
