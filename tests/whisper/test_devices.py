@@ -21,12 +21,12 @@ from torch.utils._pytree import tree_leaves
 
 from textpro_stream.config import WhisperOptions
 from textpro_stream.whisper import WhisperPro
-from textpro_stream.whisper.decoder import DecoderState
-from textpro_stream.whisper.encoder import EncoderState
+from textpro_stream.whisper.blocks import Blocks, WholeText
+from textpro_stream.whisper.cache import DecoderFixed, EncoderFixed, WhisperCache
+from textpro_stream.whisper.decoding import N_FIGURES, Decode, Encode, encode
 from textpro_stream.whisper.mel import MelStream, normalise
 
 META = torch.device("meta")
-CHOICE = 5  # numbers that a decoder pass reads per token
 TRANSFERS = {"aten._to_copy.default", "aten.copy_.default"}
 
 
@@ -60,19 +60,30 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Who reads numbers, and how often. A decoder pass reads ever new words, further along."""
     seen: Counter[str] = Counter()
 
-    def tolist(tensor: Tensor) -> list[Any]:
+    def cpu(tensor: Tensor) -> Tensor:
+        if tensor.device.type == "cpu":
+            return tensor
         seen[sys._getframe(1).f_code.co_qualname] += 1
-        if tensor.ndim == 2 and tensor.shape[1] == CHOICE:
-            at, n = seen.total(), len(tensor)
-            end = -9.0 if at % 8 else 0.0  # or it would talk on for a whole window
-            return [[end, -0.1, -9.0, 10.0 * i, 270.0 + (at + i) % 30] for i in range(n)]
-        return [False] * tensor.numel()
+        at, answer = seen.total(), torch.zeros(tensor.shape)
+        end = -9.0 if at % 8 else 0.0  # or it would talk on for a whole window
+        for i, row in enumerate(answer):
+            figures = [end, -0.1, -9.0, 10.0 * i, 270.0 + (at + i) % 30]
+            row[:N_FIGURES] = torch.tensor(figures)
+        return answer
 
     def number(tensor: Tensor) -> float:
         seen[sys._getframe(1).f_code.co_qualname] += 1
         return 0.0
 
-    monkeypatch.setattr(Tensor, "tolist", tolist)
+    def pending(tensor: Tensor, device: Any, *args: Any, **kwargs: Any) -> Tensor:
+        if str(device) == "cpu" and tensor.device == META:
+            assert kwargs["non_blocking"], "waits for the device"
+            return torch.zeros(tensor.shape)
+        return to(tensor, device, *args, **kwargs)
+
+    to = Tensor.to
+    monkeypatch.setattr(Tensor, "cpu", cpu)
+    monkeypatch.setattr(Tensor, "to", pending)
     monkeypatch.setattr(Tensor, "__float__", number)
     monkeypatch.setattr(Tensor, "item", number)
     return seen
@@ -85,42 +96,42 @@ def test_two_devices_are_refused() -> None:
 
 
 def test_weights_and_tables_are_on_the_device(model: WhisperPro) -> None:
-    w = model.weights
-    flat = [w.embedding, w.encoder_positions, w.decoder_positions, *w.conv1, *w.encoder_norm]
-    assert {t.device for t in (*flat, model.filters)} == {META}
-    assert {t.dtype for t in flat} == {torch.float16}
+    tensors = [*model.model.parameters(), *model.model.buffers(), model.filters]
+    assert {t.device for t in tensors} == {META}
+    assert {t.dtype for t in model.model.parameters()} == {torch.float16}
 
 
 def test_mel_is_computed_where_its_filters_are(model: WhisperPro) -> None:
     with Strict():
         frames = MelStream(model.filters).push(melody(1, 0))
         assert frames.device == META
-        assert normalise(frames, 0.0).device == META
+        assert normalise(frames, frames.max()).device == META
 
 
-def test_an_encoder_step_stays_on_the_device(model: WhisperPro) -> None:
+@pytest.mark.parametrize("n_slots", [1, 3])
+def test_encoder_steps_stay_on_the_device(model: WhisperPro, n_slots: int) -> None:
+    slots = [model.pool.take() for _ in range(n_slots)]
+    mel = torch.zeros(200, 80, device=META)
     with Strict() as strict:
-        state = EncoderState(model.weights)
-        mel = torch.zeros(200, 80, device=META)
         for first in (0, 32):
-            found = state.step(state.stem(mel, first, 48), 32)
-            assert (found.device, found.dtype) == (META, torch.float16)
-    assert not strict.on_host
+            states = encode(model.model, [Encode(slot, mel, first, 48) for slot in slots])
+            assert (states.device, states.dtype) == (META, torch.float16)
+    assert set(strict.on_host) <= {"aten.lift_fresh.default"}  # positions, on their way there
 
 
 def test_a_decoder_pass_reads_once_and_brings_only_its_tokens(
     model: WhisperPro, reads: Counter[str]
 ) -> None:
-    decoder = DecoderState(model.weights, model.vocabulary, tokens=model.tokens)
-    with Strict() as strict:
-        decoder.hear(torch.zeros(50, 64, device=META, dtype=torch.float16), 0)
-        choices, states = decoder.run([*model.tokens.prompt, 270, 271], 0, 3, first=0)
-    assert (len(choices), states.device, states.dtype) == (3, META, torch.float32)
-    assert reads == {"DecoderState.run": 1}
-    assert not strict.on_host
+    step = Decode(model.pool.take(), [*model.tokens.prompt, 270, 271], 0, 50, 3, first=0)
+    with Strict():
+        choices, states = model.decoder.run(step)
+    assert (len(choices), states.device.type, states.dtype) == (3, "cpu", torch.float32)
+    assert reads == {"GreedyDecoder.run": 1}
 
 
-def test_a_recognizer_mixes_no_devices(model: WhisperPro, reads: Counter[str]) -> None:
+def test_a_recognizer_mixes_no_devices_and_reads_choices_only(
+    model: WhisperPro, reads: Counter[str]
+) -> None:
     recognizer = model.open()
     transcripts = []
     with Strict():
@@ -130,5 +141,30 @@ def test_a_recognizer_mixes_no_devices(model: WhisperPro, reads: Counter[str]) -
         transcripts += recognizer.finish()
     spans = committed(transcripts)
     assert spans
-    assert {span.states.device for span in spans} == {META}
-    assert set(reads) == {"DecoderState.run", "Recognizer._look"}  # nobody else makes it wait
+    assert {span.states.device.type for span in spans} == {"cpu"}  # they travel in events
+    assert reads == {"GreedyDecoder.run": recognizer.work.decoder_passes}
+
+
+def test_steps_of_fixed_shapes_touch_no_number_of_the_host(model: WhisperPro) -> None:
+    whisper, n = model.model, 3
+    cache = WhisperCache(whisper.dims, n, whisper.dtype, META)
+    rows = torch.zeros(n, 48, 64, device=META, dtype=torch.float16)
+    numbers = torch.zeros(n, dtype=torch.long, device=META)
+    with Strict() as strict:
+        whisper.encoder(rows, EncoderFixed(cache, numbers, numbers + 48, 48))
+        view = DecoderFixed(cache, numbers, numbers + 48)
+        assert whisper.decoder(numbers[:, None], view).states.shape == (n, 1, 64)
+    assert not strict.on_host
+
+
+def test_training_stays_on_the_device(model: WhisperPro) -> None:
+    whisper = model.model
+    blocks = Blocks([(0, 30), (40, 10), (32, 16)], META)
+    with Strict() as strict:
+        rows = torch.zeros(2, 98, 64, device=META, dtype=torch.float16)
+        states = whisper.encoder(blocks.columns(rows), blocks).states
+        heard = blocks.seen_by(torch.zeros(5, dtype=torch.long, device=META))
+        view = WholeText(5, whisper.decoder.cross_rows(states), heard)
+        ids = torch.zeros(2, 5, dtype=torch.long, device=META)
+        assert whisper.decoder(ids, view).attention.shape == (2, 2, 5, states.shape[1])
+    assert not strict.on_host

@@ -12,9 +12,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from textpro_stream.whisper.host import to_device
 from textpro_stream.whisper.model import Dimensions, Seen
 
 
@@ -113,7 +115,7 @@ class EncoderAppend:
 
     def __init__(self, slot: Slot, start: int, n: int) -> None:
         self._layers, self._start, self._n = slot.encoder, start, n
-        self.end = start + n
+        self.end, self.device = start + n, slot.cache.encoder.device
         self.positions = slice(start, self.end)
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> Sequence[Seen]:
@@ -133,8 +135,8 @@ class EncoderTogether:
 
     def __init__(self, views: Sequence[EncoderAppend]) -> None:
         self._views = views
-        places = [list(range(view.positions.start, view.end)) for view in views]
-        self.positions = torch.tensor(places)  # (b, n); on the CPU an index may stay there
+        places = np.stack([np.arange(view.positions.start, view.end) for view in views])
+        self.positions = to_device(places, views[0].device)  # (b, n)
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> Sequence[Seen]:
         """Write behind each slot's rows."""

@@ -6,6 +6,7 @@ A read that waits makes a GPU finish its work before more can be launched, for e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def to_device(array: NDArray[np.float32] | Sequence[int], device: torch.device) -> Tensor:
+def to_device(array: NDArray[Any] | Sequence[int], device: torch.device) -> Tensor:
     """Carry numbers over; on a GPU from pinned memory, behind the work already launched."""
     tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.tensor(array)
     if device.type == "cuda":

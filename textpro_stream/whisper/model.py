@@ -153,9 +153,8 @@ class EncoderBlock(nn.Module):
 
     def forward(self, x: Tensor, view: View, layer: int) -> Tensor:
         """Rows x (b, n, d_model) with their residual."""
-        x = x + self.out(_self_attention(self.qkv(self.attention_norm(x)), self, view, layer))
-        rows: Tensor = x + self.down(F.gelu(self.up(self.mlp_norm(x))))
-        return rows
+        x = _with_self_attention(x, self, view, layer)
+        return _with_mlp(x, self)
 
 
 class DecoderBlock(nn.Module):
@@ -194,10 +193,11 @@ class DecoderBlock(nn.Module):
         Returns:
             The rows, and the aligned heads' attention, (b, n_aligned, n_last, n_seen), if any.
         """
-        x = x + self.out(_self_attention(self.qkv(self.attention_norm(x)), self, view, layer))
-        heard, attention = self._listen(self.cross_q(self.cross_norm(x)), view.cross(layer), n_last)
-        x = x + self.cross_out(heard)
-        return x + self.down(F.gelu(self.up(self.mlp_norm(x)))), attention
+        x = _with_self_attention(x, self, view, layer)
+        q = self.cross_q.forward(self.cross_norm.forward(x))
+        heard, attention = self._listen(q, view.cross(layer), n_last)
+        x = x + self.cross_out.forward(heard)
+        return _with_mlp(x, self), attention
 
     def _listen(self, q: Tensor, seen: Seen, n_last: int) -> tuple[Tensor, Tensor | None]:
         b, n, d = q.shape
@@ -349,11 +349,15 @@ class _Whole:
         return [Seen(keys, values)]
 
 
-def _self_attention(
-    qkv: Tensor, block: EncoderBlock | DecoderBlock, view: View, layer: int
+# The blocks call `forward` of their parts: what `__call__` adds is a tenth of a decoder pass.
+
+
+def _with_self_attention(
+    x: Tensor, block: EncoderBlock | DecoderBlock, view: View, layer: int
 ) -> Tensor:
-    """Heads side by side, (b, n, d_model), of qkv (b, n, 3 d_model)."""
-    b, n, width = qkv.shape
+    """Rows x (b, n, d_model) and what their attention to each other adds."""
+    b, n, width = x.shape
+    qkv: Tensor = block.qkv.forward(block.attention_norm.forward(x))
     q, k, v = qkv.view(b, n, 3, block.n_heads, -1).permute(2, 0, 3, 1, 4)
     seen = view.append(layer, k, v)
     if len(seen) == 1:
@@ -361,4 +365,10 @@ def _self_attention(
     else:
         shares = zip(q.chunk(len(seen)), seen, strict=True)
         heads = torch.cat([F.scaled_dot_product_attention(one, *them) for one, them in shares])
-    return heads.transpose(1, 2).reshape(b, n, width // 3)
+    return x + block.out.forward(heads.transpose(1, 2).reshape(b, n, width))
+
+
+def _with_mlp(x: Tensor, block: EncoderBlock | DecoderBlock) -> Tensor:
+    """Rows x (b, n, d_model) and what the MLP adds."""
+    hidden: Tensor = block.up.forward(block.mlp_norm.forward(x))
+    return x + block.down.forward(F.gelu(hidden))
