@@ -60,7 +60,7 @@ class ProsodyTracker:
 
     def _take(self, span: TokenSpan) -> None:
         assert span.states is not None, "a spoken word has states"
-        states = span.states.numpy()  # on the host: the recognizer reads them with its choices
+        states = span.states.float().numpy()  # on the host already: read with the choices
         middle = (span.start + span.end) // 2
         if self._words:
             middle = max(middle, self._words[-1].middle)
