@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from scripted_hub import ScriptedHub
     from scripted_talk import Script, ScriptedTalk
     from server_launcher import FaultyDialogue, FaultyRecognizer, FaultyVoice, ScriptedEngine
-    from textpro_stream.llm.local import LocalDialogue, LocalEngine
-    from textpro_stream.llm.remote.dialogue import RemoteDialogue
-    from textpro_stream.llm.remote.engine import RemoteEngine
     from websockets.asyncio.server import ServerConnection
 
     from textpro_stream import ports
@@ -36,6 +33,9 @@ if TYPE_CHECKING:
     from textpro_stream.cli.view import LiveReport
     from textpro_stream.client import Session
     from textpro_stream.clock import MonotonicClock, VirtualClock
+    from textpro_stream.llm.local import LocalDialogue, LocalEngine
+    from textpro_stream.llm.remote.dialogue import RemoteDialogue
+    from textpro_stream.llm.remote.engine import RemoteEngine
     from textpro_stream.pipeline import Conversation, Engine
     from textpro_stream.prosody import ProsodyTracker
     from textpro_stream.server.hub import Hub
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from textpro_stream.turn import Completeness, Endpointer
     from textpro_stream.turn.vad import SileroVad, SileroVadModel, WebrtcVad, WebrtcVadModel
     from textpro_stream.whisper import Recognizer
-    from textpro_stream.whisper.recognizer import Work as RealWork
+    from textpro_stream.whisper.work import Work as RealWork
 
     def clocks(a: MonotonicClock, b: VirtualClock, c: HandClock) -> Sequence[ports.Clock]:
         return a, b, c
