@@ -51,7 +51,7 @@ KEEPERS = {
         "scripted:ScriptedRecognizer",
         "server_launcher:FaultyRecognizer",
     ),
-    "RecognizerWork": ("textpro_stream.whisper.recognizer:Work", "scripted:Work"),
+    "RecognizerWork": ("textpro_stream.whisper.work:Work", "scripted:Work"),
     "Dialogue": (
         "textpro_stream.llm.local:LocalDialogue",
         "textpro_stream.llm.remote.dialogue:RemoteDialogue",
@@ -101,8 +101,8 @@ def members(port: type) -> dict[str, Any]:
 def has_value(keeper: type, name: str) -> bool:
     """A property, a field, or an attribute that its constructor sets."""
     fields = {field for base in keeper.__mro__ for field in vars(base).get("__annotations__", {})}
-    code = getattr(keeper.__init__, "__code__", None)
-    if name in fields or (code is not None and name in code.co_names):
+    constructors = [getattr(base.__init__, "__code__", None) for base in keeper.__mro__]
+    if name in fields or any(code and name in code.co_names for code in constructors):
         return True
     return hasattr(keeper, name) and not callable(getattr(keeper, name))
 

@@ -110,22 +110,20 @@ async def test_a_stalled_realtime_reader_is_closed_and_delays_nobody() -> None:
         async with client(server) as first:
             await first.send("response.create")
             await first.until("response.output_audio.delta")
-        await asyncio.sleep(0.5)
-        baseline = await asyncio.to_thread(server.sample)
+        baseline = await server.at_rest()
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", server.port))
         slow.setblocking(False)
         async with client(server, sock=slow, max_queue=1, close_timeout=1) as stalled:
             await stalled.send("response.create")
-            await asyncio.sleep(0.3)
-            async with asyncio.timeout(2), client(server) as other:
-                await other.send("response.create")
-                await other.until("response.output_audio.delta")
-            async with asyncio.timeout(10):  # the kernel's buffers fill at the pace of speech
-                hung_up = 'textpro_hangups_total{closing="1008"}'
-                while hung_up not in server.metrics():  # noqa: ASYNC110, another process
-                    await asyncio.sleep(0.2)
+            # The kernel's buffers fill at the pace of speech; nobody else feels it.
+            hanging_up = asyncio.create_task(server.hangs_up(1008))
+            while not hanging_up.done():
+                async with asyncio.timeout(2), client(server) as other:
+                    await other.send("response.create")
+                    await other.until("response.output_audio.delta")
+            await hanging_up
             with contextlib.suppress(ConnectionClosed):
                 while True:
                     await stalled.opened.recv()

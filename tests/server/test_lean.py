@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
+import pytest
 from scripted import sound
 from server_launcher import ScriptedEngine
 from server_process import pcm, until
@@ -53,6 +54,7 @@ async def test_a_client_may_allow_speech_to_stop_replies_where_the_server_does_n
         assert Message("a1", "assistant", done["text"]) in engine.dialogues[0].messages
 
 
+@pytest.mark.slow(reason="a reply of one and a half seconds is heard out in real time")
 async def test_where_speech_may_not_stop_replies_they_are_heard_out() -> None:
     async with talking() as (engine, session):
         seen = await speak_over(session)

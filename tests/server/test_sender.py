@@ -68,7 +68,8 @@ async def test_conversations_wait_at_a_quarter_and_go_on_when_it_is_read() -> No
         await sender.room()
         sender.send(bytes(200))
         waiting = asyncio.create_task(sender.room())
-        await asyncio.sleep(0.01)
+        for _ in range(5):
+            await asyncio.sleep(0)
         assert not waiting.done()
         socket.reading.set()
         await asyncio.wait_for(waiting, 1)

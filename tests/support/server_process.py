@@ -92,6 +92,10 @@ class ServerProcess:
     async def settle(self) -> Baseline:
         """A baseline of a server that has worked before, at rest."""
         await good_turn(self.url)
+        return await self.at_rest()
+
+    async def at_rest(self) -> Baseline:
+        """A baseline, once nothing moves any more."""
         before = await asyncio.to_thread(self.sample)
         while True:
             await asyncio.sleep(0.1)
@@ -127,6 +131,13 @@ class ServerProcess:
         if now.rss > 1.05 * then.rss:
             wrong.append(f"memory: {now.rss >> 20} MiB instead of {then.rss >> 20}")
         return "; ".join(wrong)
+
+    async def hangs_up(self, closing: int, n: int = 1) -> None:
+        """Wait until it has ended so many connections with that code."""
+        name = f'textpro_hangups_total{{closing="{closing}"}}'
+        async with asyncio.timeout(20):
+            while (await asyncio.to_thread(self.metrics)).get(name, 0) < n:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
     def ready(self) -> bool:
         address = f"http://127.0.0.1:{self.port}/readyz"
