@@ -100,7 +100,9 @@ class Int8Linear(nn.Module):
         quantised = torch.quantize_per_channel(weight, scale.double(), zero, 0, torch.qint8)
         # Neither parameter nor buffer: a packed matrix can be neither moved nor saved.
         self._packed = torch.ops.quantized.linear_prepack(quantised, None)
-        self._product: Callable[[Tensor, object, bool], Tensor] = torch.ops.quantized.linear_dynamic
+        # The overload itself: choosing it anew in each call costs as much as a small operation.
+        self._product: Callable[[Tensor, object, bool], Tensor]
+        self._product = torch.ops.quantized.linear_dynamic.default
         # 7-bit activations, which CPUs without VNNI need to stay clear of overflow
         self._reduce_range = not torch.cpu._is_vnni_supported()
         self._bias = None if source.bias is None else source.bias.detach()
@@ -108,11 +110,15 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Rows x (..., d_in) to (..., d_out)."""
         if x.numel() == x.shape[-1]:  # one row is its own scale
-            out = self._product(x, self._packed, self._reduce_range)
+            out: Tensor = self._product(x, self._packed, self._reduce_range)
         else:
             size = x.abs().amax(dim=-1, keepdim=True).clamp_min_(1e-12)
             out = self._product(x / size, self._packed, self._reduce_range).mul_(size)
-        return out if self._bias is None else out.add_(self._bias)
+        if self._bias is not None:
+            out.add_(self._bias)
+        return out
+
+    __call__ = forward  # 120 calls a token: what a module's own call adds is for training
 
 
 class Vocabulary(nn.Module):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_llm import D_PROSODY, spoken
+from tiny_llm import spoken
 
 from textpro_stream.contracts import TokenSpan
-from textpro_stream.llm.fusion import FusionSpec, Row, Said, Tone, groups_of, parity, rows_of
+from textpro_stream.llm.fusion import FusionSpec, Row, Said, Tone, groups_of, rows_of
 
 INTERLEAVE, GLOBAL, TEXT = FusionSpec("interleave"), FusionSpec("global"), FusionSpec("text")
 
@@ -115,25 +115,3 @@ def test_more_words_only_append_rows(words: list[str], spec: FusionSpec) -> None
 def test_each_word_belongs_to_one_group(words: list[str]) -> None:
     turn = said(*spoken(" ".join(words)))
     assert [span for group in groups_of(turn, 5) for span in group] == list(turn.spans)
-
-
-def test_parity_is_perfect_where_words_and_groups_coincide() -> None:
-    spec = FusionSpec("interleave", groups_before=0)
-    turn = Said.of(spoken("abcde fghi jklm"), by_letters)
-    found = parity(turn, spec)
-    assert (found.groups, found.shift) == (3, 0.0)
-    assert found.cosine == pytest.approx(1.0)
-
-
-def test_parity_counts_how_far_boundaries_lie_apart() -> None:
-    spec = FusionSpec("interleave", groups_before=0)
-    found = parity(said(*spoken("a b c d internationally")), spec)
-    # Five words over five groups: one each offline; here 3, 2, 0, 0, 0.
-    assert found.groups == 5
-    assert found.shift == pytest.approx((2 + 3 + 2 + 1) / 4)
-    assert found.cosine < 0.9
-
-
-def test_parity_of_silence_is_defined() -> None:
-    assert parity(said(), INTERLEAVE).groups == 0
-    assert spoken("a")[0].states.shape == (1, D_PROSODY)

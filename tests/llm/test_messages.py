@@ -650,7 +650,7 @@ def test_after_a_failure_in_any_step_the_memory_is_whole(
     if step == "reply":
         dialogue.draft()
     with monkeypatch.context() as patch:
-        patch.setattr(type(dialogue._cache._session), "_forward", fail)
+        patch.setattr(type(dialogue._cache._session), "keep", fail)
         with pytest.raises(RuntimeError):
             run()
     dialogue.free()
@@ -669,7 +669,7 @@ def test_logits_that_are_no_numbers_are_told(temperature: float, told_by: With) 
     dialogue.say("How long?")
     dialogue.draft()
     assert dialogue._cache._session is not None
-    dialogue._cache._session._hidden.fill_(float("nan"))
+    dialogue._cache._session._slot.states.fill_(float("nan"))
     with pytest.raises(StageError, match="NaN"):
         list(dialogue.reply())
     dialogue.free()

@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 from tiny_llm import D_PROSODY, spoken, write_tokenizer
 
 from textpro_stream.config import LlmOptions
+from textpro_stream.contracts import Unobserved
 from textpro_stream.errors import ConfigError, TextproError, WeightsError
 from textpro_stream.llm import LanguageModel
+from textpro_stream.llm.cache import Cache
 from textpro_stream.llm.fusion import Tone
 from textpro_stream.llm.projector import random_projector
 
@@ -76,8 +78,11 @@ def test_a_textpro_checkpoint_brings_its_fusion(textpro: Callable[..., Path], pr
     assert model.fusion.marker == model.chat.token_id("<|repo_name|>")
     assert model.notice == ""
     dialogue = model.open()
+    before = dialogue.length
     dialogue.hear(spoken("How long should I boil an egg?"))
-    assert any(isinstance(row, Tone) for row in dialogue._held)
+    heard = dialogue.length - before
+    assert heard > 0
+    assert heard % 6 == 0  # a tone before every five tokens
     assert "".join(dialogue.reply())
 
 
@@ -98,10 +103,9 @@ def test_tone_changes_the_logits_and_the_projectors_rows_are_what_enters(
     torch.testing.assert_close(rows[0], model.rows([7])[0])
     said = []
     for seed in (1, 2):
-        dialogue = model.open()
-        dialogue.hear(spoken("How long should I boil an egg?", seed=seed))
-        dialogue.draft()
-        said.append(dialogue._cache._ready().logits())
+        cache = Cache(model, 64, Unobserved())
+        cache.follow([7, Tone(tuple(spoken("How long should I boil an egg?", seed=seed))), 9])
+        said.append(cache.logits())
     assert not torch.allclose(said[0], said[1], atol=1e-2)
 
 

@@ -46,10 +46,9 @@ def test_the_vocabularys_winner_is_exact() -> None:
     assert relative_error(rough, exact) < 0.02
 
 
-@pytest.mark.parametrize(("width", "block"), [(576, 64), (2048, 64), (96, 32), (33, 1)])
-def test_turning_twice_changes_nothing_and_lengths_stay(width: int, block: int) -> None:
+@pytest.mark.parametrize("width", [576, 2048, 96, 33])
+def test_turning_twice_changes_nothing_and_lengths_stay(width: int) -> None:
     rotation = Rotation(width)
-    assert len(rotation.block) == block
     x = torch.randn(7, width, generator=RANDOM)
     torch.testing.assert_close(rotation.rows(rotation.rows(x)), x, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(rotation.rows(x).norm(dim=1), x.norm(dim=1))

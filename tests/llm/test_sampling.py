@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from textpro_stream.config import LlmOptions
+from textpro_stream.errors import StageError
 from textpro_stream.llm.sampling import Sampler, nucleus, penalise
 
 CPU = torch.device("cpu")
@@ -66,3 +69,28 @@ def test_draws_follow_the_tempered_distribution() -> None:
     torch.testing.assert_close(
         counts / 3000, (logits / 2).softmax(-1)[: len(counts)], atol=0.03, rtol=0
     )
+
+
+class Unread(TorchDispatchMode):
+    """Refuses to wait for a single number of a tensor."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.__name__.split(".")[0] not in ("_local_scalar_dense", "is_nonzero"), func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_token_and_its_logit_are_read_together(temperature: float) -> None:
+    sampler = Sampler(LlmOptions(temperature=temperature, top_p=0.9), 0, CPU)
+    with Unread():
+        assert 0 <= sampler.choose(random_logits(3), [4, 5]) < 50
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_told(temperature: float, value: float) -> None:
+    logits = random_logits(3)
+    logits[7] = value
+    with pytest.raises(StageError, match="no number") as caught:
+        Sampler(LlmOptions(temperature=temperature), 0, CPU).choose(logits, [])
+    assert "\n" not in str(caught.value)

@@ -14,9 +14,10 @@ from torch.utils._pytree import tree_leaves
 from textpro_stream.checkpoint import Checkpoint
 from textpro_stream.errors import StageError
 from textpro_stream.llm import LanguageModel
+from textpro_stream.llm.kv import KvCache
 from textpro_stream.llm.projector import random_projector
 from textpro_stream.llm.sampling import nucleus, penalise
-from textpro_stream.llm.session import LlamaBackbone
+from textpro_stream.llm.session import LlamaBackbone, fixed_step
 from textpro_stream.llm.weights import language_config, load_weights
 
 Load = Callable[..., LanguageModel]
@@ -40,6 +41,8 @@ ARCHITECTURES: list[tuple[str, dict[str, Any]]] = [
     ("Qwen3", {}),  # through transformers
     ("GPTNeoX", {"num_key_value_heads": None}),  # through transformers
 ]  # fmt: skip
+# Without VNNI activations have seven bits, and twice the error.
+INT8_ERROR = 0.06 if torch.cpu._is_vnni_supported() else 0.12
 IDS = [int(i) for i in torch.randint(3, 380, (60,), generator=torch.Generator().manual_seed(5))]
 
 
@@ -71,6 +74,10 @@ def test_logits_are_those_of_transformers(
     torch.testing.assert_close(session.logits(), expected[16], atol=2e-4, rtol=1e-4)
     session.prefill(model.rows(IDS[17:]))  # looking changed nothing
     torch.testing.assert_close(session.logits(), expected[-1], atol=2e-4, rtol=1e-4)
+    if isinstance(model.backbone, LlamaBackbone):  # and without a cache, as training runs it
+        llama = model.backbone.model
+        whole = llama.vocabulary(llama(model.rows(IDS)[None]))[0]
+        torch.testing.assert_close(whole, expected, atol=2e-4, rtol=1e-4)
 
 
 def test_our_own_step_serves_the_family_and_transformers_the_rest(load: Load) -> None:
@@ -107,7 +114,7 @@ def test_int8_stays_close_to_float32(load: Load) -> None:
     for session, model in zip(sessions, (exact, coarse), strict=True):
         session.prefill(model.rows(IDS))
     logits, rough = (session.logits() for session in sessions)
-    assert (rough - logits).norm() < 0.06 * logits.norm()
+    assert (rough - logits).norm() < INT8_ERROR * logits.norm()
 
 
 def test_int8_gives_a_row_nearly_the_same_beside_any_neighbours(load: Load) -> None:
@@ -117,7 +124,7 @@ def test_int8_gives_a_row_nearly_the_same_beside_any_neighbours(load: Load) -> N
     for token in IDS:
         alone.decode(token)
     difference = (together.logits() - alone.logits()).norm()
-    assert difference < 0.05 * alone.logits().norm()
+    assert difference < INT8_ERROR * alone.logits().norm()
 
 
 @pytest.mark.parametrize("kind", ["Llama", "Qwen3"])
@@ -153,14 +160,19 @@ def test_no_operation_mixes_devices(dtype: str, folder_of: Callable[..., Path]) 
     with OneDevice():
         model = load_weights(Checkpoint(folder), language_config(folder), dtype, device)
         backbone = LlamaBackbone(model)
-        session = backbone.open(64)
+        session, other = backbone.open(64), backbone.open(64)
         projector = random_projector(24, 32).to(device, model.dtype)
         session.prefill(backbone.embed(IDS[:8]))
         session.decode(5)
         session.prefill(projector(torch.zeros(1, 24)))
         session.crop(6)
+        backbone.decode_together([session, other], [5, 6])
+        whole = model(backbone.embed(IDS[:8])[None])
+        block = KvCache(model.dims, 2, 64, model.dtype, device)
+        one_each = torch.zeros(2, dtype=torch.long, device=device)
+        fixed = fixed_step(model, block)(one_each, one_each)
         logits = nucleus(penalise(session.logits(), [3, 4], 1.1), 0.9)
-    assert logits.device == device
+    assert logits.device == whole.device == fixed.device == device
     assert logits.shape == (backbone.n_vocabulary,)
 
 

@@ -82,3 +82,23 @@ class Cache:
                 self._session.prefill(self._model.rows(missing))
             self._held += missing
         return self._session
+
+
+def decode_together(caches: Sequence[Cache], tokens: Sequence[int]) -> None:
+    """Append one token to each of several caches, in one step of the model that they share.
+
+    What `Cache.decode` does for one; `logits` then costs nothing. In int8 a row is rounded a
+    little differently beside others, so a near tie may fall the other way (docs/notes/0009).
+
+    Args:
+        caches: over one model, no two the same.
+        tokens: one for each.
+
+    Raises:
+        StageError: one has no room; nothing was appended.
+    """
+    backbone = caches[0]._model.backbone
+    backbone.decode_together([cache._ready() for cache in caches], tokens)
+    for cache, token in zip(caches, tokens, strict=True):
+        cache._held.append(token)
+        cache._rows.append(token)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from textpro_stream.llm.model import Dimensions, Seen
+from textpro_stream.llm.model import Dimensions, Seen, mask_of
 
 
 class KvCache:
@@ -30,7 +30,8 @@ class KvCache:
     def __init__(
         self, dims: Dimensions, slots: int, capacity: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.capacity, self.n_kv_heads, self.slots = capacity, dims.n_kv_heads, slots
+        self.capacity, self.slots = capacity, slots
+        self.group = dims.n_heads // dims.n_kv_heads  # heads that share keys
         self.free = list(range(slots))[::-1]  # indices, the next one last
         # A step of fixed shapes reads rows that nobody wrote, and 0 times NaN would be NaN. A slot
         # alone is read as far as it is filled: pages that are never touched cost nothing.
@@ -54,10 +55,9 @@ class Slot:
 
     def __init__(self, cache: KvCache, index: int) -> None:
         self.cache, self.index = cache, index
-        # (n_kv_heads, capacity, d_head) each: cut once, not per step and layer
-        self.layers = list(
-            zip(cache.keys[:, index].unbind(0), cache.values[:, index].unbind(0), strict=True)
-        )
+        # (1, n_kv_heads, capacity, d_head) each: cut once, not per step and layer
+        keys, values = (held[:, index, None] for held in (cache.keys, cache.values))
+        self.layers = list(zip(keys.unbind(0), values.unbind(0), strict=True))
         self.states = cache.states[index]  # (capacity, d_model)
 
 
@@ -100,17 +100,21 @@ class Append:
     def __init__(self, slot: Slot, start: int, n: int) -> None:
         self.slot, self.start, self.reach = slot, start, start + n
         self.positions = slice(start, self.reach)
+        self._n = n
         self._mask: Tensor | None = None  # one row sees everything
         if n > 1:
-            places = slot.cache.places[: self.reach]
-            self._mask = places <= places[start:, None]  # (n, end)
+            cache = slot.cache
+            places = cache.places[: self.reach]
+            seen = places <= places[start:, None]  # (n, reach)
+            self._mask = mask_of(seen, cache.keys.dtype).repeat(cache.group, 1)
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> Sequence[Seen]:
         """Write behind the rows held; all up to the last new one are seen."""
         held_keys, held_values = self.slot.layers[layer]
-        held_keys[:, self.positions] = keys[0]
-        held_values[:, self.positions] = values[0]
-        return [(held_keys[None, :, : self.reach], held_values[None, :, : self.reach], self._mask)]
+        held_keys.narrow(2, self.start, self._n).copy_(keys)
+        held_values.narrow(2, self.start, self._n).copy_(values)
+        reach = self.reach
+        return [(held_keys.narrow(2, 0, reach), held_values.narrow(2, 0, reach), self._mask)]
 
 
 class Together:
@@ -150,7 +154,7 @@ class Fixed:
         self._cache, self.reach = cache, cache.capacity
         self.positions = positions[:, None]  # (slots, 1)
         seen = cache.places <= self.positions  # (slots, capacity)
-        self._mask = seen.repeat_interleave(cache.n_kv_heads, 0)[:, None, None]
+        self._mask = mask_of(seen, cache.keys.dtype)[:, None, None]
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> Sequence[Seen]:
         """Write at the positions; the mask hides what stands behind them."""

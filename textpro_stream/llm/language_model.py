@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -53,6 +53,14 @@ class Backbone(Protocol):
 
     def open(self, capacity: int, /) -> Session:
         """A fresh cache for one conversation."""
+        ...
+
+    def decode_together(self, sessions: Sequence[Any], tokens: Sequence[int], /) -> None:
+        """Append one token to each of its own sessions, in one step if it can.
+
+        Raises:
+            StageError: one has no room; nothing was appended.
+        """
         ...
 
 

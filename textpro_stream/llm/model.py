@@ -39,8 +39,8 @@ class Dimensions:
     rope: Mapping[str, Any]  # rope_type, rope_theta and what the kind needs
 
 
-# What some sequences of a step see: keys, values (b, n_kv_heads, end, d_head), and which of them
-# each row sees, (n, end) or (b * n_kv_heads, 1, n, end); None: all.
+# What some sequences of a step see: keys, values (b, n_kv_heads, end, d_head), and the mask of
+# them, (group * n, end) or (b, 1, 1, end); None: all are seen.
 Seen = tuple[Tensor, Tensor, Tensor | None]
 
 
@@ -69,97 +69,87 @@ class CacheView(Protocol):
 class Whole:
     """The view of training: sequences that begin and end with the rows at hand."""
 
-    def __init__(self, n: int, device: torch.device) -> None:
+    def __init__(self, n: int, group: int, rows: Tensor) -> None:
         self.positions, self.reach = slice(0, n), n
-        self._causal = torch.ones(n, n, dtype=torch.bool, device=device).tril_()
+        causal = torch.ones(n, n, dtype=torch.bool, device=rows.device).tril_()
+        self._mask = mask_of(causal, rows.dtype).repeat(group, 1)
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> Sequence[Seen]:
         """Nothing is stored."""
-        return [(keys, values, self._causal)]
+        return [(keys, values, self._mask)]
 
 
-class Attention(nn.Module):
-    """Grouped-query attention with rotary positions."""
+def mask_of(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """What attention adds to its scores: 0 where seen, -inf elsewhere.
 
-    def __init__(self, dims: Dimensions) -> None:
-        super().__init__()
-        heads, kv_heads = dims.n_heads * dims.d_head, dims.n_kv_heads * dims.d_head
-        self.qkv = nn.Linear(dims.d_model, heads + 2 * kv_heads, bias=False)
-        self.out = nn.Linear(heads, dims.d_model, bias=False)
-        self._d_head, self._n_heads, self._n_kv_heads = dims.d_head, dims.n_heads, dims.n_kv_heads
-
-    def forward(
-        self, x: Tensor, turn: tuple[Tensor, Tensor], view: CacheView, layer: int
-    ) -> Tensor:
-        """Rows x (b, n, d_model); `turn`: cosines and signed sines of their positions."""
-        (b, n, _), (cos, sin) = x.shape, turn
-        qkv = self.qkv(x).view(b, n, -1, self._d_head)
-        turned = self._n_heads + self._n_kv_heads
-        qk = qkv[:, :, :turned]  # one rotation for queries and keys
-        qk = torch.addcmul(qk * cos, qk.roll(self._d_head // 2, -1), sin).transpose(1, 2)
-        seen = view.append(layer, qk[:, self._n_heads :], qkv[:, :, turned:].transpose(1, 2))
-        queries = qk[:, : self._n_heads].chunk(len(seen))
-        mixed = [attend(query, *them) for query, them in zip(queries, seen, strict=True)]
-        together = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-        rows: Tensor = self.out(together.transpose(1, 2).reshape(b, n, -1))
-        return rows
-
-
-def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """What queries (b, n_heads, n, d_head) draw from `Seen`; the same shape."""
-    (b, n_heads, n, d_head), n_kv_heads = query.shape, keys.shape[1]
-    # Heads that share keys stand beside each other: a stride of 0 repeats without copying.
-    shape = (-1, n_heads // n_kv_heads, -1, -1)
-    mixed = F.scaled_dot_product_attention(
-        query.reshape(b * n_kv_heads, -1, n, d_head),
-        keys.flatten(0, 1)[:, None].expand(shape),
-        values.flatten(0, 1)[:, None].expand(shape),
-        attn_mask=mask,
-    )
-    return mixed.view(query.shape)
-
-
-class Mlp(nn.Module):
-    """SwiGLU."""
-
-    def __init__(self, dims: Dimensions) -> None:
-        super().__init__()
-        self.gate_up = nn.Linear(dims.d_model, 2 * dims.d_mlp, bias=False)
-        self.down = nn.Linear(dims.d_mlp, dims.d_model, bias=False)
-        self.rotation: Rotation | None = None  # of what `down` reads, where it is int8
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Rows (b, n, d_model)."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        inner = F.silu(gate).mul_(up)
-        rows: Tensor = self.down(inner if self.rotation is None else self.rotation.rows(inner))
-        return rows
+    Made once a step: given the booleans, attention would make it anew in each layer.
+    """
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(seen.logical_not(), -torch.inf)
 
 
 class Block(nn.Module):
-    """One layer."""
+    """One layer: grouped-query attention with rotary positions, then SwiGLU.
+
+    Its parts are few and flat: a call of a module costs as much as a small operation, and decoding
+    a token is some thirty operations a layer (docs/notes/0009).
+    """
 
     def __init__(self, dims: Dimensions) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(dims.d_model, dims.eps)
-        self.attention = Attention(dims)
-        self.mlp_norm = nn.RMSNorm(dims.d_model, dims.eps)
-        self.mlp = Mlp(dims)
+        d, kv_heads, self._d_head = dims.d_model, dims.n_kv_heads, dims.d_head
+        self._n_heads, self._n_kv_heads = dims.n_heads, kv_heads
+        self._width, self._eps = (d,), dims.eps
+        # None where a rotation has folded them into the products behind them
+        self.attention_norm: nn.Parameter | None = nn.Parameter(torch.ones(d))
+        self.mlp_norm: nn.Parameter | None = nn.Parameter(torch.ones(d))
+        self.qkv = nn.Linear(d, (dims.n_heads + 2 * kv_heads) * dims.d_head, bias=False)
+        self.out = nn.Linear(dims.n_heads * dims.d_head, d, bias=False)
+        self.gate_up = nn.Linear(d, 2 * dims.d_mlp, bias=False)
+        self.down = nn.Linear(dims.d_mlp, d, bias=False)
+        self.rotation: Rotation | None = None  # of what `down` reads
 
     def forward(
         self, x: Tensor, turn: tuple[Tensor, Tensor], view: CacheView, layer: int
     ) -> Tensor:
-        """Rows (b, n, d_model), with their residual."""
-        x = x + self.attention(self.attention_norm(x), turn, view, layer)
-        rows: Tensor = x + self.mlp(self.mlp_norm(x))
+        """Rows x (b, n, d_model) with their residual; `turn`: see `rope_table`."""
+        x = x + self._attend(x, turn, view, layer)
+        normed = F.rms_norm(x, self._width, self.mlp_norm, self._eps)
+        gate, up = self.gate_up(normed).chunk(2, dim=-1)
+        inner = F.silu(gate).mul_(up)
+        if self.rotation is not None:
+            inner = self.rotation.rows(inner)
+        rows: Tensor = x + self.down(inner)
+        return rows
+
+    def _attend(
+        self, x: Tensor, turn: tuple[Tensor, Tensor], view: CacheView, layer: int
+    ) -> Tensor:
+        (b, n, _), (cos, sin) = x.shape, turn
+        n_heads, n_kv_heads, d_head = self._n_heads, self._n_kv_heads, self._d_head
+        normed = F.rms_norm(x, self._width, self.attention_norm, self._eps)
+        qkv = self.qkv(normed).view(b, n, -1, d_head)
+        qk, values = qkv.split_with_sizes((n_heads + n_kv_heads, n_kv_heads), 2)
+        # One rotation for queries and keys
+        qk = torch.addcmul(qk * cos, qk.roll(d_head // 2, -1), sin).transpose(1, 2)
+        queries, keys = qk.split_with_sizes((n_heads, n_kv_heads), 1)
+        # Heads that share keys become more queries of one head: the keys are read once for all.
+        queries = queries.reshape(b, n_kv_heads, -1, d_head)  # (b, n_kv_heads, group * n, d_head)
+        seen = view.append(layer, keys, values.transpose(1, 2))
+        if len(seen) == 1:
+            mixed = F.scaled_dot_product_attention(queries, *seen[0])
+        else:
+            shares = zip(queries.chunk(len(seen)), seen, strict=True)
+            mixed = torch.cat([F.scaled_dot_product_attention(q, *them) for q, them in shares])
+        rows: Tensor = self.out(mixed.view(b, n_heads, n, d_head).transpose(1, 2).reshape(b, n, -1))
         return rows
 
 
 class Llama(nn.Module):
     """Llama, Qwen2 and Mistral without a window: one architecture with switches.
 
-    Made directly its weights are random; `weights.load_weights` gives one whose parameters ask for
-    no gradient, so that no step ever builds a graph. Who trains it says `requires_grad_()`.
+    Made directly its tables are not filled yet. `weights.load_weights` gives one whose parameters
+    ask for no gradient, so that no step ever builds a graph; who trains it says `requires_grad_()`.
 
     Args:
         dims: sizes.
@@ -168,27 +158,29 @@ class Llama(nn.Module):
     def __init__(self, dims: Dimensions) -> None:
         super().__init__()
         self.dims = dims
-        self.embedding = nn.Embedding(dims.n_vocabulary, dims.d_model)
+        self.embedding = nn.Parameter(torch.empty(dims.n_vocabulary, dims.d_model))
         self.blocks = nn.ModuleList(Block(dims) for _ in range(dims.n_layers))
-        self.norm = nn.RMSNorm(dims.d_model, dims.eps)
-        head = self.embedding if dims.tied else nn.Embedding(dims.n_vocabulary, dims.d_model)
-        self.vocabulary = Vocabulary(head.weight, int8=False)
+        self.norm = nn.Parameter(torch.ones(dims.d_model))
+        head = self.embedding
+        if not dims.tied:
+            head = nn.Parameter(torch.empty(dims.n_vocabulary, dims.d_model))
+        self.vocabulary = Vocabulary(head, int8=False)
         self.rotation: Rotation | None = None  # between rows and blocks, where they are int8
         self._turns: tuple[Tensor, Tensor] | None = None  # see rope_table; as long as was needed
 
     @property
     def dtype(self) -> torch.dtype:
         """Of rows, states and cache."""
-        return self.norm.weight.dtype
+        return self.norm.dtype
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.norm.weight.device
+        return self.norm.device
 
     def embed(self, ids: Tensor) -> Tensor:
         """Rows (..., d_model) of token ids (...)."""
-        return F.embedding(ids, self.embedding.weight).to(self.dtype)
+        return F.embedding(ids, self.embedding).to(self.dtype)
 
     def forward(self, rows: Tensor, cache: CacheView | None = None) -> Tensor:
         """Last hidden states (b, n, d_model); `vocabulary` makes logits of them.
@@ -197,15 +189,17 @@ class Llama(nn.Module):
             rows: (b, n, d_model).
             cache: what the rows are appended to; None: they are whole sequences.
         """
-        view = Whole(rows.shape[1], rows.device) if cache is None else cache
+        view = cache
+        if view is None:
+            dims = self.dims
+            view = Whole(rows.shape[1], dims.n_heads // dims.n_kv_heads, rows)
         turn = self._turn(view)
         x = rows if self.rotation is None else self.rotation.rows(rows)
         for layer, block in enumerate(self.blocks):
             x = block(x, turn, view, layer)
         if self.rotation is not None:
             x = self.rotation.rows(x)
-        states: Tensor = self.norm(x)
-        return states
+        return F.rms_norm(x, (self.dims.d_model,), self.norm, self.dims.eps)
 
     def _turn(self, view: CacheView) -> tuple[Tensor, Tensor]:
         """Cosines and sines at a view's positions, (n, 1, d_head) or (b, n, 1, d_head)."""

@@ -12,10 +12,10 @@ it; 0.005 is what rounding the weights alone costs.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
-class Rotation(nn.Module):
+class Rotation:
     """Hadamard matrices along the diagonal: orthogonal, symmetric, so its own inverse.
 
     Args:
@@ -25,21 +25,17 @@ class Rotation(nn.Module):
     BLOCK = 64  # widest; larger ones cost more at loading than they gain
 
     def __init__(self, width: int) -> None:
-        super().__init__()
         size = min(self.BLOCK, width & -width)  # the largest power of two that divides the width
         block = torch.ones(1, 1)
         while len(block) < size:
             upper, lower = torch.cat((block, block), dim=1), torch.cat((block, -block), dim=1)
             block = torch.cat((upper, lower))
-        self.block: Tensor
-        self.register_buffer("block", block / size**0.5, persistent=False)  # (size, size)
+        self._size, self._block = size, block / size**0.5  # (size, size)
 
     def rows(self, x: Tensor) -> Tensor:
         """Turn each row of x (..., width)."""
-        blocks = x.reshape(*x.shape[:-1], -1, len(self.block))
-        return torch.matmul(blocks, self.block).view(x.shape)
+        return torch.mm(x.reshape(-1, self._size), self._block).view(x.shape)
 
     def columns(self, x: Tensor) -> Tensor:
         """Turn each column of x (width, n)."""
-        blocks = x.reshape(-1, len(self.block), x.shape[1])
-        return torch.matmul(self.block, blocks).view(x.shape)
+        return torch.matmul(self._block, x.reshape(-1, self._size, x.shape[1])).view(x.shape)

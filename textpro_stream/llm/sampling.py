@@ -51,9 +51,10 @@ class Sampler:
             # answer to NaN too, where that would leave a CUDA device unusable; its logit tells.
             scores = likely / torch.empty_like(likely).exponential_(generator=self._random)
         best = scores.argmax(dim=0, keepdim=True)
-        # One transfer for both: float64 holds an id and a logit exactly.
-        token, logit = torch.cat((best.double(), logits.gather(0, best).double())).tolist()
-        if not math.isfinite(logit):
+        # One transfer for all three: float64 holds an id and a score exactly.
+        found = (best, scores.gather(0, best), logits.gather(0, best))
+        token, score, logit = torch.cat([value.double() for value in found]).tolist()
+        if math.isnan(score) or not math.isfinite(logit):
             raise StageError("the LLM gave no number where a token was due (NaN); ask again")
         return int(token)
 

@@ -6,6 +6,7 @@ can be cropped row by row: state-space and hybrid ones cannot forget.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ class TransformersModel:
     def open(self, capacity: int) -> TransformersSession:
         """A fresh cache for one conversation."""
         return TransformersSession(self, capacity)
+
+    def decode_together(
+        self, sessions: Sequence[TransformersSession], tokens: Sequence[int]
+    ) -> None:
+        """Append one token to each session, one after the other: their caches do not batch."""
+        for session in sessions:
+            check_room(session.length, 1, session.capacity)
+        for session, token in zip(sessions, tokens, strict=True):
+            session.decode(token)
 
     def forward(self, rows: Tensor, cache: object) -> Tensor:
         """Append rows (n, d_model) to `cache`; logits (n, n_vocabulary)."""

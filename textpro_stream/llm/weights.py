@@ -138,14 +138,12 @@ def load_weights(
         )
 
     def fill(at: str, block: Block) -> None:
-        block.attention_norm.weight = frozen(tensor(f"{at}.input_layernorm.weight", d))
-        block.attention.qkv = stacked(
-            f"{at}.self_attn", d, q_proj=heads, k_proj=kv_heads, v_proj=kv_heads
-        )
-        block.attention.out = stacked(f"{at}.self_attn", heads, o_proj=d)
-        block.mlp_norm.weight = frozen(tensor(f"{at}.post_attention_layernorm.weight", d))
-        block.mlp.gate_up = stacked(f"{at}.mlp", d, gate_proj=dims.d_mlp, up_proj=dims.d_mlp)
-        block.mlp.down = stacked(f"{at}.mlp", dims.d_mlp, down_proj=d)
+        block.attention_norm = frozen(tensor(f"{at}.input_layernorm.weight", d))
+        block.qkv = stacked(f"{at}.self_attn", d, q_proj=heads, k_proj=kv_heads, v_proj=kv_heads)
+        block.out = stacked(f"{at}.self_attn", heads, o_proj=d)
+        block.mlp_norm = frozen(tensor(f"{at}.post_attention_layernorm.weight", d))
+        block.gate_up = stacked(f"{at}.mlp", d, gate_proj=dims.d_mlp, up_proj=dims.d_mlp)
+        block.down = stacked(f"{at}.mlp", dims.d_mlp, down_proj=d)
         if rotation is not None and mlp_rotation is not None:
             turn(block, rotation, mlp_rotation)
             quantise(block)
@@ -155,7 +153,7 @@ def load_weights(
     with torch.no_grad(), ThreadPoolExecutor(2) as pool:
         names = [f"{prefix}layers.{i}" for i in range(dims.n_layers)]
         list(pool.map(fill, names, model.blocks))
-    model.norm.weight = frozen(tensor(f"{prefix}norm.weight", d))
+    model.norm = frozen(tensor(f"{prefix}norm.weight", d))
     model.rotation = rotation
 
     def table(key: str) -> nn.Parameter:
@@ -163,8 +161,8 @@ def load_weights(
         # int8 looks rows up and re-scores a few: the file's own dtype is exact and small
         return frozen(found if int8 else found.to(device, kind))
 
-    model.embedding.weight = table(prefix + ANCHOR)
-    head = model.embedding.weight
+    model.embedding = table(prefix + ANCHOR)
+    head = model.embedding
     if not dims.tied:
         head = table(f"{_head_prefix(prefix)}lm_head.weight")
     model.vocabulary = Vocabulary(head, int8=int8)
@@ -180,15 +178,14 @@ def turn(block: Block, rotation: Rotation, mlp_rotation: Rotation) -> None:
         rotation: of the residual stream.
         mlp_rotation: of what `down` reads.
     """
-    for norm, reader in (
-        (block.attention_norm, block.attention.qkv),
-        (block.mlp_norm, block.mlp.gate_up),
-    ):
-        reader.weight = frozen(rotation.rows(reader.weight * norm.weight))
-        norm.register_parameter("weight", None)
-    block.mlp.down.weight = frozen(mlp_rotation.rows(block.mlp.down.weight))
-    block.mlp.rotation = mlp_rotation
-    for writer in (block.attention.out, block.mlp.down):
+    readers = ((block.qkv, block.attention_norm), (block.gate_up, block.mlp_norm))
+    for reader, norm in readers:
+        assert norm is not None, "turned already"
+        reader.weight = frozen(rotation.rows(reader.weight * norm))
+    block.attention_norm = block.mlp_norm = None
+    block.down.weight = frozen(mlp_rotation.rows(block.down.weight))
+    block.rotation = mlp_rotation
+    for writer in (block.out, block.down):
         writer.weight = frozen(rotation.columns(writer.weight))
         if writer.bias is not None:
             writer.bias = frozen(rotation.rows(writer.bias))
