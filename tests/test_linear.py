@@ -11,7 +11,7 @@ def test_int8_is_close_to_float() -> None:
     torch.manual_seed(0)
     weight, bias, x = torch.randn(96, 64), torch.randn(96), torch.randn(5, 64)
     exact = linear(weight, bias)(x)
-    near = linear(weight, bias, int8=True)(x)
+    near = Int8Linear(linear(weight, bias))(x)
     assert torch.equal(exact, x @ weight.T + bias)
     error = (near - exact).norm() / exact.norm()
     assert 0 < error < 0.02
@@ -22,7 +22,7 @@ def test_int8_scales_each_row_by_itself() -> None:
     weight, x = torch.randn(4, 64), torch.randn(3, 64)
     weight[0] *= 1e-4  # would vanish under one scale for all
     weight[1] = 0
-    near = linear(weight, None, int8=True)(x)
+    near = Int8Linear(linear(weight, None))(x)
     exact = x @ weight.T
     assert float((near[:, 0] - exact[:, 0]).norm() / exact[:, 0].norm()) < 0.05
     assert torch.equal(near[:, 1], torch.zeros(3))

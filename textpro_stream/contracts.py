@@ -54,7 +54,8 @@ class TokenSpan:
     start: int  # samples
     end: int  # samples, exclusive
     logprob: float  # mean per token, natural log, <= 0
-    # (n_ids, d_prosody) float32: middle decoder layer, step that made each token; None if typed
+    # (n_ids, d_prosody) float32, on the host: middle decoder layer, step that made each token; None
+    # if typed
     states: Tensor | None
 
 

@@ -11,33 +11,25 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Linear = Callable[[Tensor], Tensor]  # (..., d_in) -> (..., d_out)
 
-
-@overload
-def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear: ...
-@overload
-def linear(weight: Tensor, bias: Tensor | None = None, *, int8: bool) -> nn.Module: ...
-def linear(weight: Tensor, bias: Tensor | None = None, *, int8: bool = False) -> nn.Module:
+def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     """An `nn.Linear` around tensors that are there already; nothing is copied or initialised.
 
     Args:
         weight: (d_out, d_in).
         bias: (d_out,) or None.
-        int8: quantise; float32 activations on the CPU only.
     """
     d_out, d_in = weight.shape
     made = nn.Linear(d_in, d_out, bias=bias is not None, device="meta")
     made.weight = frozen(weight)
     if bias is not None:
         made.bias = frozen(bias)
-    return Int8Linear(made) if int8 else made
+    return made
 
 
 def frozen(tensor: Tensor) -> nn.Parameter:
@@ -138,7 +130,7 @@ class Vocabulary(nn.Module):
     def __init__(self, weight: Tensor, *, int8: bool) -> None:
         super().__init__()
         self.weight = weight if isinstance(weight, nn.Parameter) else frozen(weight)
-        self._rough = linear(weight, int8=True) if int8 else None
+        self._rough = Int8Linear(linear(weight)) if int8 else None
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits, float32, shape (..., n_vocabulary), of hidden (..., d_model)."""

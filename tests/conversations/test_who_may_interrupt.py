@@ -43,6 +43,8 @@ async def test_where_a_client_allows_it_speech_stops_a_reply_that_sounds(
         await talk.say("Tell me a story")
         await reader.until(ReplyAudio)
         clock.time = heard_s
+        while reader.spoken_s < heard_s:  # what is heard was given out before
+            await reader.until(ReplyAudio)
         if heard_s > 6.0 - LEAD_S:
             await reader.until(ReplyGiven)
         for chunk in chunks(VOICE):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from textpro_stream.linear import Vocabulary, linear
+from textpro_stream.linear import Int8Linear, Vocabulary, linear
 from textpro_stream.llm.rotation import Rotation
 
 RANDOM = torch.Generator().manual_seed(1)
@@ -21,7 +21,7 @@ def test_int8_is_within_two_percent(n: int) -> None:
     weight = torch.randn(40, 96, generator=RANDOM)
     bias = torch.randn(40, generator=RANDOM)
     x = torch.randn(n, 96, generator=RANDOM)
-    assert relative_error(linear(weight, bias, int8=True)(x), F.linear(x, weight, bias)) < 0.02
+    assert relative_error(Int8Linear(linear(weight, bias))(x), F.linear(x, weight, bias)) < 0.02
 
 
 def test_a_huge_row_does_not_drown_its_neighbours() -> None:
@@ -29,12 +29,12 @@ def test_a_huge_row_does_not_drown_its_neighbours() -> None:
     x = torch.randn(5, 96, generator=RANDOM)
     x[0] *= 1000
     exact = F.linear(x, weight)
-    assert relative_error(linear(weight, int8=True)(x)[1:], exact[1:]) < 0.02
+    assert relative_error(Int8Linear(linear(weight))(x)[1:], exact[1:]) < 0.02
 
 
 def test_rows_of_zeros_stay_zeros() -> None:
     weight = torch.randn(40, 96, generator=RANDOM)
-    assert linear(weight, int8=True)(torch.zeros(3, 96)).abs().max() == 0
+    assert Int8Linear(linear(weight))(torch.zeros(3, 96)).abs().max() == 0
 
 
 def test_the_vocabularys_winner_is_exact() -> None:

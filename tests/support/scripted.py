@@ -191,6 +191,8 @@ class ScriptedDialogue:
     rests: int = 0
     drawn: int = 0  # pieces
     closed: bool = False
+    _text: str = ""  # of the reply that was begun last
+    _replied: int = 0  # the turn that it is remembered by
 
     async def follow(self, turn: OpenTurn, /) -> None:
         if self.fails_at == ("draft" if turn.over else "follow"):

@@ -193,6 +193,10 @@ class ReplyPlayer:
     async def _try(self, draft: Step) -> TextproError | None:
         """Give a reply until it is complete or interrupted, or tell why it failed."""
         try:
+            if self.state.held and _failed(self._task):  # the draft was the first try
+                self.state.drop()
+                self._reply = None
+                await self._end_task()  # raises what it failed of
             await draft()
         except Exception as error:
             await self.close()
