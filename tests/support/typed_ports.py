@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from textpro_stream.turn import Completeness, Endpointer
     from textpro_stream.turn.vad import SileroVad, SileroVadModel, WebrtcVad, WebrtcVadModel
     from textpro_stream.whisper import Recognizer
-    from textpro_stream.whisper.work import Work as RealWork
+    from textpro_stream.whisper import Work as RealWork
 
     def clocks(a: MonotonicClock, b: VirtualClock, c: HandClock) -> Sequence[ports.Clock]:
         return a, b, c
