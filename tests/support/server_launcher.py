@@ -15,7 +15,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -29,8 +29,6 @@ from textpro_stream.clock import MonotonicClock
 from textpro_stream.config import ServerOptions, Settings, SpeechOptions, TurnOptions
 from textpro_stream.contracts import (
     AudioChunk,
-    Delta,
-    ReplyOptions,
     SpokenChunk,
     Transcript,
 )
@@ -87,19 +85,12 @@ class FaultyScript(Script):
         return FaultyRecognizer(self, start, self.faults)
 
 
-@dataclass
 class FaultyDialogue(ScriptedDialogue):
-    faults: Faults = field(default_factory=Faults)
-
-    async def reply(self, turn: int, options: ReplyOptions, /) -> AsyncGenerator[Delta, None]:
-        assert self.device is not None
-        await self.device.run(Call(lambda: self.faults.strike("llm")))
-        async for delta in super().reply(turn, options):
-            yield delta
+    """Gives its memory back where the real one has it: on the device, which must answer."""
 
     async def rest(self) -> None:
         assert self.device is not None
-        await self.device.run(Call(lambda: None))  # where the memory is that it gives back
+        await self.device.run(Call(lambda: None))
         await super().rest()
 
 
@@ -147,8 +138,13 @@ class ScriptedEngine:
     def close(self) -> None:
         self._device.close()
 
+    def _decode(self) -> None:
+        """A piece of a reply."""
+        self._faults.strike("llm")
+        time.sleep(self._piece_s)
+
     def open(self, *, live: bool = True) -> Talk:
-        dialogue = FaultyDialogue(faults=self._faults, step=lambda: time.sleep(self._piece_s))
+        dialogue = FaultyDialogue(step=self._decode)
         if self._pieces:
             dialogue.pieces = [f" word{n}," for n in range(self._pieces)]
         self.dialogues.append(dialogue)
