@@ -40,6 +40,7 @@ RUN = {
     "make demo": "tests/cli/test_real.py",
     "make docs": "tests/test_docs.py",
     "python examples/": "tests/examples/test_examples.py",
+    "python tests/support/llama_cpp_server.py": "tests/conversations/test_remote_llm.py",
     "mosquitto_sub": "tests/server/mqtt/test_bridge.py",  # its twin in Python, the same topics
 }
 # ... or why none does.
