@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soxr
-from llama_cpp_server import MISSING, is_installed, serving
+from llama_cpp_server import MISSING, serving
 from numpy.typing import NDArray
 
 from textpro_stream.config import LlmOptions, Settings
@@ -19,7 +19,7 @@ from textpro_stream.pipeline import Conversation, Engine
 
 pytestmark = [
     pytest.mark.weights,
-    pytest.mark.skipif(not is_installed(), reason=MISSING),
+    pytest.mark.skipif(bool(MISSING), reason=MISSING),
 ]
 
 SAID = [

@@ -27,7 +27,7 @@ from textpro_stream.telemetry.trace import Unobserved
 
 pytestmark = [
     pytest.mark.weights,
-    pytest.mark.skipif(not llama_cpp_server.is_installed(), reason=llama_cpp_server.MISSING),
+    pytest.mark.skipif(bool(llama_cpp_server.MISSING), reason=llama_cpp_server.MISSING),
 ]
 
 QUESTION = "can you tell me how to bake bread for four people in a small oven that is not very hot"

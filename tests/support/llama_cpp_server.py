@@ -9,6 +9,7 @@ The model is the GGUF that `textpro models pull smollm2-135m` unpacks and conver
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 import subprocess
 import sys
@@ -22,11 +23,19 @@ from textpro_stream.store import cache_root
 from textpro_stream.store.catalogue import DEFAULTS
 from textpro_stream.store.wheels import fetch_members
 
-MISSING = "no llama.cpp server: pip install xllamacpp"
+
+def missing() -> str:
+    """What a llama.cpp server lacks here; "" if nothing."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        return "no llama.cpp server: pip install xllamacpp"
+    try:
+        ctypes.CDLL("libgomp.so.1")  # it is linked against the system's
+    except OSError:
+        return "no llama.cpp server: apt-get install libgomp1"
+    return ""
 
 
-def is_installed() -> bool:
-    return importlib.util.find_spec("xllamacpp") is not None
+MISSING = missing()
 
 
 def gguf() -> Path:

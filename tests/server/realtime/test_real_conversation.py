@@ -22,6 +22,7 @@ from strict import Json, Strict
 from textpro_stream import Engine
 from textpro_stream.audio.files import FileSource
 from textpro_stream.clock import MonotonicClock
+from textpro_stream.commands import Configure
 from textpro_stream.config import ServerOptions
 from textpro_stream.contracts import AudioChunk
 from textpro_stream.events import TurnEnded
@@ -138,7 +139,7 @@ async def test_a_question_to_real_models_is_answered_in_words() -> None:
         said = soxr.resample(pcm.astype(np.float32), 24_000, 16_000)
         understood = ""
         async with engine.open(live=False) as talk:
-            await talk.configure(replies=False)
+            await talk.push(Configure(replies=False))
             await talk.push(AudioChunk(np.concatenate([said, silence]), 0))
             await talk.finish()
             async for event in talk:
