@@ -109,3 +109,18 @@ def test_a_process_is_seen_from_outside() -> None:
         assert monitor.by_label("textpro_sessions") == {"a": 2.0, "b": 1.0}
     finally:
         child.communicate(b"\n")
+
+
+def test_sessions_that_come_late_are_no_growth_of_what_each_of_them_has() -> None:
+    """In a short soak there may be more of them towards its end."""
+    samples = [
+        replace(BEFORE, at_s=5.0 * n, sessions=(1 if n % 3 or n > 30 else 2), tasks=0)
+        for n in range(36)
+    ][::-1]
+    samples = [
+        replace(sample, at_s=5.0 * n, tasks=5 + 12 * sample.sessions + n % 4)
+        for n, sample in enumerate(samples)
+    ]
+    assert "tasks" not in str(complaints(BEFORE, samples, BEFORE))
+    leaking = [replace(s, tasks=s.tasks + s.at_s / 10) for s in samples]
+    assert "tasks grows" in str(complaints(BEFORE, leaking, BEFORE))

@@ -123,9 +123,20 @@ def complaints(before: Vitals, samples: Sequence[Vitals], after: Vitals) -> list
     return grown + left
 
 
-def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Median of the slopes between all pairs of points, y per x; 0 for less than two."""
-    slopes = [(y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in combinations(points, 2) if x2 > x1]
+def slope(points: Sequence[tuple[float, float]], alike: Sequence[float] = ()) -> float:
+    """Median of the slopes between all pairs of points, y per x; 0 for less than two.
+
+    Args:
+        points: (x, y).
+        alike: of each point, what has to be the same in both of a pair.
+    """
+    groups = alike or [0.0] * len(points)
+    pairs = combinations(zip(points, groups, strict=True), 2)
+    slopes = [
+        (y2 - y1) / (x2 - x1)
+        for ((x1, y1), group1), ((x2, y2), group2) in pairs
+        if x2 > x1 and group1 == group2
+    ]
     return statistics.median(slopes) if slopes else 0.0
 
 
@@ -133,7 +144,9 @@ def _trend(name: str, before: Vitals, samples: Sequence[Vitals], after: Vitals) 
     half = samples[len(samples) // 2 :]
     points = [(sample.at_s / 60, float(getattr(sample, name))) for sample in half]
     middle = statistics.median(value for _, value in points) if points else 0.0
-    per_min = slope(points)
+    # A session has tasks and descriptors of its own: what grows does so among as many sessions.
+    alike = [sample.sessions for sample in half] if name in COUNTS and name != "sessions" else []
+    per_min = slope(points, alike)
     return Trend(
         start=getattr(before, name),
         end=getattr(after, name),
