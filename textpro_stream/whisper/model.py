@@ -271,7 +271,8 @@ class TextDecoder(nn.Module):
         d, n_layers = dims.d_model, dims.n_decoder_layers
         self.alignment_heads = tuple(alignment_heads)
         self._prosody_layer, self._d_head = dims.prosody_layer, dims.d_head
-        self.embedding = nn.Parameter(0.02 * torch.randn(dims.n_vocabulary, d))
+        # Uniform: on the meta device, normal numbers import 3 s of torch's reference kernels.
+        self.embedding = nn.Parameter(torch.empty(dims.n_vocabulary, d).uniform_(-0.035, 0.035))
         self.positions = nn.Parameter(torch.zeros(dims.n_context, d))
         self.cross_kv = nn.Linear(d, n_layers * 2 * d)  # of all layers, in one product
         self.blocks = nn.ModuleList(
