@@ -7,16 +7,16 @@ blocks, so that one captured step of fixed shapes can serve all slots of a block
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from textpro_stream.llm.model import Dimensions, Seen, mask_of
+from textpro_stream.slots import SlotBlock, SlotPool
 
 
-class KvCache:
+class KvCache(SlotBlock):
     """One block of slots.
 
     Args:
@@ -30,12 +30,10 @@ class KvCache:
     def __init__(
         self, dims: Dimensions, slots: int, capacity: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.capacity, self.slots = capacity, slots
+        super().__init__(slots)
+        self.capacity = capacity
         self.group = dims.n_heads // dims.n_kv_heads  # heads that share keys
-        self.free = list(range(slots))[::-1]  # indices, the next one last
-        # A step of fixed shapes reads rows that nobody wrote, and 0 times NaN would be NaN. A slot
-        # alone is read as far as it is filled: pages that are never touched cost nothing.
-        make = torch.zeros if slots > 1 else torch.empty
+        make = self.factory
         held = (dims.n_layers, slots, dims.n_kv_heads, capacity, dims.d_head)
         with torch.inference_mode(False):  # written in any mode, whoever opened it
             self.keys = make(held, dtype=dtype, device=device)
@@ -61,8 +59,8 @@ class Slot:
         self.states = cache.states[index]  # (capacity, d_model)
 
 
-class Pool:
-    """A model's slots. A block's memory is given back with the last of its slots.
+class Pool(SlotPool[KvCache, Slot]):
+    """The language model's slots.
 
     Args:
         dims: of the model.
@@ -74,24 +72,15 @@ class Pool:
     def __init__(
         self, dims: Dimensions, dtype: torch.dtype, device: torch.device, slots: int = 1
     ) -> None:
+        super().__init__(Slot)
         self._dims, self._dtype, self._device, self._slots = dims, dtype, device, slots
-        self.blocks: list[KvCache] = []
 
     def take(self, capacity: int) -> Slot:
         """A slot of at least `capacity` rows; it goes back when nobody holds it any more."""
-        roomy = (block for block in self.blocks if block.free and block.capacity >= capacity)
-        block = next(roomy, None)
-        if block is None:
-            block = KvCache(self._dims, self._slots, capacity, self._dtype, self._device)
-            self.blocks.append(block)
-        slot = Slot(block, block.free.pop())
-        weakref.finalize(slot, self._give_back, block, slot.index).atexit = False
-        return slot
-
-    def _give_back(self, block: KvCache, index: int) -> None:
-        block.free.append(index)
-        if len(block.free) == block.slots:
-            self.blocks.remove(block)
+        return self._take(
+            lambda block: block.capacity >= capacity,
+            lambda: KvCache(self._dims, self._slots, capacity, self._dtype, self._device),
+        )
 
 
 class Append:

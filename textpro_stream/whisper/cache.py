@@ -9,18 +9,18 @@ caller still counts are scratch, and the next step overwrites them.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from textpro_stream.slots import SlotBlock, SlotPool
 from textpro_stream.whisper.host import to_device
 from textpro_stream.whisper.model import Dimensions, Seen
 
 
-class WhisperCache:
+class WhisperCache(SlotBlock):
     """One block of slots.
 
     Args:
@@ -33,11 +33,8 @@ class WhisperCache:
     def __init__(
         self, dims: Dimensions, slots: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.slots = slots
-        self.free = list(range(slots))[::-1]  # indices, the next one last
-        # A step of fixed shapes reads rows that nobody wrote, and 0 times NaN would be NaN. A slot
-        # alone is read as far as it is filled: pages that are never touched cost nothing.
-        make = torch.zeros if slots > 1 else torch.empty
+        super().__init__(slots)
+        make = self.factory
         head = dims.n_heads, dims.d_head
         encoder, decoder = dims.n_encoder_layers, dims.n_decoder_layers
 
@@ -78,8 +75,8 @@ def _by_layer(held: Tensor, index: int) -> list[tuple[Tensor, Tensor]]:
     return list(zip(keys.unbind(0), values.unbind(0), strict=True))
 
 
-class Pool:
-    """A model's slots. A block's memory is given back with the last of its slots.
+class Pool(SlotPool[WhisperCache, Slot]):
+    """The recogniser's slots.
 
     Args:
         dims: of the model.
@@ -91,23 +88,15 @@ class Pool:
     def __init__(
         self, dims: Dimensions, dtype: torch.dtype, device: torch.device, slots: int = 1
     ) -> None:
+        super().__init__(Slot)
         self._dims, self._dtype, self._device, self._slots = dims, dtype, device, slots
-        self.blocks: list[WhisperCache] = []
 
     def take(self) -> Slot:
         """A slot; it goes back when nobody holds it any more."""
-        block = next((block for block in self.blocks if block.free), None)
-        if block is None:
-            block = WhisperCache(self._dims, self._slots, self._dtype, self._device)
-            self.blocks.append(block)
-        slot = Slot(block, block.free.pop())
-        weakref.finalize(slot, self._give_back, block, slot.index).atexit = False
-        return slot
-
-    def _give_back(self, block: WhisperCache, index: int) -> None:
-        block.free.append(index)
-        if len(block.free) == block.slots:
-            self.blocks.remove(block)
+        return self._take(
+            lambda _: True,
+            lambda: WhisperCache(self._dims, self._slots, self._dtype, self._device),
+        )
 
 
 class EncoderAppend:
