@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ from textpro_stream.contracts import (
     TextDelta,
     Tool,
 )
-from textpro_stream.llm.remote import RemoteDialogue, RemoteEngine, open_remote
+from textpro_stream.llm.remote import RemoteDialogue, RemoteEngine
 from textpro_stream.telemetry.trace import Unobserved
 
 pytestmark = [
@@ -43,22 +43,6 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def options(address: str) -> LlmOptions:
     return LlmOptions(url=address, max_tokens=12)
-
-
-@pytest.fixture
-async def engine(options: LlmOptions) -> AsyncIterator[RemoteEngine]:
-    engine = open_remote(options)
-    assert engine is not None
-    yield engine
-    await engine.close()
-
-
-@pytest.fixture
-async def dialogue(engine: RemoteEngine, options: LlmOptions) -> AsyncIterator[RemoteDialogue]:
-    dialogue = engine.open(options, Unobserved())
-    assert isinstance(dialogue, RemoteDialogue)
-    yield dialogue
-    await dialogue.close()
 
 
 async def until_read(dialogue: RemoteDialogue, number: int, words: str) -> None:
