@@ -9,7 +9,6 @@ The model is the GGUF that `textpro models pull smollm2-135m` unpacks and conver
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib.util
 import subprocess
 import sys
@@ -28,11 +27,14 @@ def missing() -> str:
     """What a llama.cpp server lacks here; "" if nothing."""
     if importlib.util.find_spec("xllamacpp") is None:
         return "no llama.cpp server: pip install xllamacpp"
-    try:
-        ctypes.CDLL("libgomp.so.1")  # it is linked against the system's
-    except OSError:
-        return "no llama.cpp server: apt-get install libgomp1"
-    return ""
+    # It is linked against the system's libgomp. In a process of its own: where torch is loaded,
+    # torch's copy answers to that name.
+    loads = subprocess.run(
+        [sys.executable, "-c", "import ctypes; ctypes.CDLL('libgomp.so.1')"],
+        capture_output=True,
+        check=False,
+    )
+    return "no llama.cpp server: apt-get install libgomp1" if loads.returncode else ""
 
 
 MISSING = missing()

@@ -77,6 +77,13 @@ def test_long_silence_carries_nothing(tokens: Tokens) -> None:
     assert roll(standing([], 1200, words(1190)), tokens, RULES) == Roll(1200 - 16 - RULES.margin)
 
 
+def test_a_word_heard_in_the_look_ahead_does_not_move_the_origin_there(tokens: Tokens) -> None:
+    found = roll(replace(standing(words(1114), 1117), last=1060), tokens, RULES)
+    assert found is not None
+    assert found.begin == 1101
+    assert [d.position for d in found.carried] == [13]
+
+
 def test_speech_without_words_gets_a_fresh_start_behind_the_last_one(tokens: Tokens) -> None:
     stalled = standing(words(100), 320, idle=210, unheard=150)
     assert roll(stalled, tokens, RULES) == Roll(106)

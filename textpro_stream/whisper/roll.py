@@ -86,10 +86,12 @@ def roll(at: Standing, tokens: Tokens, rules: Rolling) -> Roll | None:
         return None
     cut = last.position + (rules.after_pause if paused else rules.after)
     cut = min(max(cut, at.length - rules.reach), at.length)
-    return _carry(words, cut, tokens, rules)
+    return _carry(words, cut, at.length, tokens, rules)
 
 
-def _carry(words: Sequence[Drafted], cut: int, tokens: Tokens, rules: Rolling) -> Roll:
+def _carry(
+    words: Sequence[Drafted], cut: int, length: int, tokens: Tokens, rules: Rolling
+) -> Roll:
     """The words of the last seconds before a cut, from the beginning of one of them."""
     first = len(words)
     for i in range(len(words) - 1, -1, -1):
@@ -98,7 +100,8 @@ def _carry(words: Sequence[Drafted], cut: int, tokens: Tokens, rules: Rolling) -
         if tokens.starts_word(words[i].token):
             first = i
     begin = cut - rules.carried if first == len(words) else words[first].position - rules.before
-    begin = max(0, begin)
+    # A word may attend into the look-ahead; a segment begins with what is final.
+    begin = min(max(0, begin), length)
     return Roll(
         begin, tuple(replace(d, position=max(0, d.position - begin)) for d in words[first:])
     )
