@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,7 +58,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             " speakers, or name some in --held-out"
         )
     args.out.mkdir(parents=True, exist_ok=True)
-    teacher = WhisperPro.load(folder, settings.whisper, device)
+    plain = replace(settings.whisper, adapter="", dtype="float32")
+    teacher = WhisperPro.load(folder, plain, device)
     heard = hear(teacher, [*train, *held_out], args.out / "transcripts.json")
     ids = {clip.id for clip in held_out}
     objective = EncoderDistillation(
