@@ -90,4 +90,4 @@ def _told(clips: list[Clip]) -> str:
     kinds = Counter(clip.kind or "speech" for clip in clips)
     speakers = len({clip.speaker for clip in clips})
     parts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-    return f"{len(clips)} clips of {speakers} speakers ({parts})"
+    return f"{len(clips)} clips of {speakers} speaker{'s' * (speakers != 1)} ({parts})"
