@@ -56,6 +56,9 @@ def test_from_a_manifest_to_an_adapter(
 def test_what_cannot_be_trained_on_says_what_to_give(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    path = manifest(tmp_path)
+    assert main(command(folder, path, "--losses", "words=1")) == 2
+    assert "give some of states, tokens, middle" in capsys.readouterr().err
     path = manifest(tmp_path, n_speakers=1)
     assert main(command(folder, path, "--held-out", "nobody")) == 2
     assert "held out; give more speakers" in capsys.readouterr().err

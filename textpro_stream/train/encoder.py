@@ -19,12 +19,13 @@ from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError
 from textpro_stream.runtime.hardware import torch_device
 from textpro_stream.train.data import Clip, as_float, hold_out, load_audio, read_clips
-from textpro_stream.train.distillation import EncoderDistillation
+from textpro_stream.train.distillation import Distillation, EncoderDistillation
 from textpro_stream.train.loop import Run, Schedule
 from textpro_stream.train.teacher import Spoken, hear
 from textpro_stream.whisper import WhisperPro
 from textpro_stream.whisper.weights import load_weights
 
+LOSSES = ("states", "tokens", "middle")
 MEASURED = 48  # clips of those held out: more cost minutes at each look and move the means little
 
 
@@ -41,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--evaluate-every", type=int, default=50, help="steps between two looks at what is held out"
+    )
+    parser.add_argument(
+        "--losses",
+        default="",
+        help="weights for ablations, e.g. states=1,tokens=0,middle=0; the rest as shipped",
     )
     parser.add_argument(
         "--held-out", default="", help="speakers to measure on, comma-separated, beside one in 20"
@@ -78,6 +84,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         if args.noise
         else [],
         rank=args.rank,
+        rules=_weighed(args.losses),
     )
     print(f"{_told(train)}; held out: {_told(held_out)}", flush=True)
     schedule = Schedule(
@@ -87,12 +94,31 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         seed=args.seed,
         evaluate_every=args.evaluate_every,
     )
-    facts = {"manifest": args.manifest.name, "clips": len(clips), "rank": args.rank}
+    facts = {
+        "manifest": args.manifest.name,
+        "clips": len(clips),
+        "rank": args.rank,
+        "losses": args.losses,
+    }
     Run(
         objective, schedule, args.out, facts=facts, tell=lambda line: print(line, flush=True)
     ).train()
     print(f"{args.out / 'encoder.safetensors'}")
     return 0
+
+
+def _weighed(told: str) -> Distillation:
+    """The shipped rules with other weights of the losses."""
+    weights: dict[str, float] = {}
+    for part in filter(None, told.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            raise ConfigError(f"--losses {part}: give NAME=NUMBER, e.g. states=1") from None
+    if unknown := sorted(set(weights) - set(LOSSES)):
+        raise ConfigError(f"--losses {unknown[0]}: give some of {', '.join(LOSSES)}")
+    return Distillation(**weights)  # type: ignore[arg-type]  # names of numbers only
 
 
 def _spread(heard: list[Spoken], n: int) -> list[Spoken]:
