@@ -33,6 +33,9 @@ class WhisperOptions(Checked):
     look_ahead_ms: Annotated[int, Range(0, HELD_MS - 160, GRID_MS)] = 320
     dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # of the layers
     commit: Literal["agreement", "attention"] = "agreement"  # two drafts agree | frame is old
+    # Hear a turn again as a whole at each pause, and reply to the words as they are then; they are
+    # told in `transcript.revised`. Fewer errors, more work in each pause.
+    revise: bool = False
     guards: bool = True  # no-speech, rate and loop guards; off only for measurement
 
     def _check_together(self) -> None:

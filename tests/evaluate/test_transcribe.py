@@ -17,7 +17,7 @@ from textpro_stream.evaluate.manifest import Item
 from textpro_stream.evaluate.score import Errors
 from textpro_stream.evaluate.side_by_side import Row, worst
 from textpro_stream.evaluate.tally import interval
-from textpro_stream.evaluate.ways import Told
+from textpro_stream.evaluate.ways import Told, n_revised
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,10 @@ def test_a_tail_that_is_taken_back_counts_and_one_that_is_committed_does_not() -
     assert told.erased == 4  # "dead" became another word
     assert [word.text for word in told.words] == [" the", " deadly"]
     assert told.words[1].at_s == pytest.approx(0.2)
+
+
+def test_words_that_a_revision_takes_back_are_counted_without_case_and_marks() -> None:
+    assert n_revised(" And I could have. Tea", " I'd like to have tea, please") == 3
 
 
 def test_a_clear_difference_stands_out_of_chance_and_none_does_not() -> None:

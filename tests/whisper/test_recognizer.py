@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from transformers import WhisperForConditionalGeneration
 from textpro_stream.config import WhisperOptions
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript
 from textpro_stream.whisper import Recognizer, WhisperPro
+from textpro_stream.whisper.blocks import Grid
 from textpro_stream.whisper.decoding import Encode, encode
 from textpro_stream.whisper.mel import LEAST_MAXIMUM, MelStream, normalise
 from textpro_stream.whisper.model import MelWindow, Whisper
@@ -387,3 +388,48 @@ def test_an_observer_hears_of_encoder_and_decoder(listener: WhisperPro) -> None:
     recognizer = listener.open(observer=busy)
     recognizer.push(AudioChunk(melody(1, 13), 0))
     assert busy.names == ["encoder", "decoder"] * 3  # blocks of 320 ms
+
+
+# ------------------------------------------------------------------------------- heard as a whole
+
+
+@modest
+@given(tune=tunes)
+def test_a_revision_is_what_the_audio_says_in_one_block(listener: WhisperPro, tune: Audio) -> None:
+    whole = listener.open(policy=replace(listener.policy, grid=Grid(block=1400, look_ahead=0)))
+    whole.push(AudioChunk(tune, 0))
+    recognizer = listener.open()
+    for chunk in pieces(tune):
+        recognizer.push(chunk)
+    revision = recognizer.revise()
+    assert revision is not None
+    assert revision.kept == 0
+    assert list(map(Heard.of, revision.spans)) == list(map(Heard.of, committed(whole.finish())))
+
+
+@modest
+@given(tune=tunes)
+def test_asking_for_a_revision_changes_nothing(listener: WhisperPro, tune: Audio) -> None:
+    recognizer = listener.open()
+    found = []
+    for chunk in pieces(tune):
+        found += recognizer.push(chunk)
+        recognizer.revise()
+    found += recognizer.finish()
+    assert [Heard.of(span) for span in committed(found)] == run(listener, tune)
+
+
+def test_a_long_turn_is_heard_again_from_its_last_roll_on(listener: WhisperPro) -> None:
+    audio = np.concatenate([melody(20, 3), silence(1.5), melody(12, 4)])
+    recognizer = listener.open(start=640)
+    found = [s for c in pieces(audio, start=640) for s in committed(recognizer.push(c))]
+    revision = recognizer.revise()
+    assert recognizer.work.segments > 1
+    assert revision is not None
+    assert 0 < revision.kept <= len(found)
+    assert revision.spans[0].start >= found[revision.kept - 1].end
+    assert revision.spans[-1].end <= 640 + len(audio)
+
+
+def test_nothing_heard_is_nothing_to_hear_again(listener: WhisperPro) -> None:
+    assert listener.open().revise() is None

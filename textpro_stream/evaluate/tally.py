@@ -23,6 +23,7 @@ class Tally:
     lags_s: list[float] = field(default_factory=list)
     blocks_s: list[float] = field(default_factory=list)
     erased: int = 0
+    revised: int = 0
     n_words: int = 0  # committed
     audio_s: float = 0.0
     cpu_s: float = 0.0
@@ -47,6 +48,7 @@ class Tally:
         self.cpu_s += heard.cpu_s
         self.blocks_s += heard.blocks_s
         self.erased += heard.erased
+        self.revised += heard.revised
         self.n_words += len(heard.words)
         for name, busy in heard.busy_s.items():
             self.busy_s[name] += busy
@@ -71,8 +73,8 @@ class Tally:
         return (
             f"{self.words_line()}  lag mean {lag.mean:.2f} median {lag.p50:.2f} p95 {lag.p95:.2f} s"
             f" (n {lag.n})"
-            # a commit cannot be taken back: there is no event that would say so
-            f"  revisions 0, tail words erased per word {self.erased / max(1, self.n_words):.2f}"
+            f"  committed words revised {self.revised},"
+            f" tail words erased per word {self.erased / max(1, self.n_words):.2f}"
             f"  CPU s per audio s {self.cpu_s / self.audio_s:.3f}"
             f" (busy: {self._busy()})"
             f"  frames final/provisional per frame {w.positions_final / heard:.2f}"
@@ -94,6 +96,7 @@ class Tally:
             "lag_s": asdict(Summary.of(self.lags_s)),
             "cpu_per_audio_s": self.cpu_s / self.audio_s,
             "busy_per_audio_s": {k: v / self.audio_s for k, v in self.busy_s.items()},
+            "revised": self.revised,
             "erased": self.erased,
             "work": asdict(self.work),
         }

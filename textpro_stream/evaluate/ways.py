@@ -6,6 +6,7 @@ notes what was told when. Times are on the audio clock, so they do not depend on
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,16 @@ import torch
 from numpy.typing import NDArray
 
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.contracts import AudioChunk, TokenSpan, seconds
+from textpro_stream.contracts import AudioChunk, TokenSpan, bare_words, seconds
 from textpro_stream.errors import StageError
 from textpro_stream.evaluate.score import TimedWord
-from textpro_stream.events import Failed, HypothesisChanged, TurnEnded, WordsCommitted
+from textpro_stream.events import (
+    Failed,
+    HypothesisChanged,
+    TranscriptRevised,
+    TurnEnded,
+    WordsCommitted,
+)
 from textpro_stream.pipeline import Engine
 from textpro_stream.pipeline.spoken_turn import WorkTotals
 from textpro_stream.telemetry.trace import Trace
@@ -33,6 +40,7 @@ class Recognized:
 
     text: str = ""
     words: list[TimedWord] = field(default_factory=list)  # with the audio heard at the commit
+    revised: int = 0  # committed words that the end of their turn took back
     erased: int = 0  # shown words of the open tail that a later step took back
     cpu_s: float = 0.0  # all threads
     busy_s: dict[str, float] = field(default_factory=dict)  # by kind of work, on the wall clock
@@ -45,7 +53,7 @@ class Told:
 
     def __init__(self) -> None:
         self.words: list[TimedWord] = []
-        self.text = ""
+        self.turn = ""  # text committed in this turn
         self.erased = 0
         self._tail: list[str] = []  # words shown behind the committed ones
         self._since = ""  # committed since the tail was shown
@@ -56,7 +64,7 @@ class Told:
             self.words[-1] = TimedWord(self.words[-1].text + text, seconds(at))
         elif text:
             self.words.append(TimedWord(text, seconds(at)))
-        self.text += text
+        self.turn += text
         self._since += text
 
     def show(self, tail: str) -> None:
@@ -66,6 +74,19 @@ class Told:
         kept = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         self.erased += len(self._tail) - kept
         self._tail, self._since = tail.split(), ""
+
+    def end_turn(self) -> None:
+        """The next one shows a tail of its own."""
+        self.show("")
+        self.turn = self._since = ""
+        self._tail = []
+
+
+def n_revised(before: str, after: str) -> int:
+    """Committed words that are not in the revised text any more, by the longest common run."""
+    old, new = bare_words(before), bare_words(after)
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    return len(old) - sum(block.size for block in matcher.get_matching_blocks())
 
 
 async def converse(engine: Engine, audio: NDArray[np.float32]) -> Recognized:
@@ -78,7 +99,7 @@ async def converse(engine: Engine, audio: NDArray[np.float32]) -> Recognized:
     Raises:
         StageError: the conversation failed.
     """
-    told = Told()
+    told, text, revised = Told(), "", 0
     clock = MonotonicClock()
     began = clock.cpu()
     async with engine.open(live=False) as talk:
@@ -90,15 +111,19 @@ async def converse(engine: Engine, audio: NDArray[np.float32]) -> Recognized:
                         told.commit(span.text, event.at)
                 case HypothesisChanged():
                     told.show(event.text)
-                case TurnEnded():  # the next one begins a word, whatever it begins with
-                    told.show("")
+                case TranscriptRevised():
+                    revised += n_revised(told.turn, event.text)
+                case TurnEnded():
+                    text += event.transcript
+                    told.end_turn()
                 case Failed():
                     raise StageError(event.message)
                 case _:
                     pass
         return Recognized(
-            told.text.strip(),
+            text.strip(),
             told.words,
+            revised,
             told.erased,
             clock.cpu() - began,
             dict(talk.trace.busy),
@@ -134,8 +159,9 @@ def recognize(
     for transcript in recognizer.finish():
         _commit(told, transcript.committed, len(audio))
     return Recognized(
-        told.text.strip(),
+        told.turn.strip(),
         told.words,
+        0,
         told.erased,
         clock.cpu() - began,
         dict(trace.busy),
