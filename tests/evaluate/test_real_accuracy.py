@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from textpro_stream import store
-from textpro_stream.config import DeviceOptions, Settings
+from textpro_stream.config import DeviceOptions, Settings, WhisperOptions
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.evaluate.manifest import read_manifest
 from textpro_stream.evaluate.mix import read_audio
@@ -16,6 +17,7 @@ from textpro_stream.evaluate.score import Summary
 from textpro_stream.evaluate.tally import Tally
 from textpro_stream.evaluate.ways import converse, recognize
 from textpro_stream.pipeline import Engine
+from textpro_stream.whisper import WhisperPro
 
 ROOT = Path(__file__).parents[2]
 OURS = ROOT / "tests" / "data" / "manifest.jsonl"
@@ -40,7 +42,9 @@ async def test_our_own_clips_are_understood() -> None:
 async def test_development_speech_keeps_its_figures() -> None:
     items = read_manifest(DEV, frozenset({"read", "command"}), limit=24)
     model = SETTINGS.whisper.model
-    references = References(None, SETTINGS.whisper, store.resolve(model, "whisper"))
+    folder = store.resolve(model, "whisper")
+    base = WhisperPro.load(folder, WhisperOptions(dtype="float32"), torch.device("cpu"))
+    references = References(None, model, folder)
     references.transcribe(items, read_audio)
     offline, talk = Tally(), Tally()
     same = 0
@@ -48,7 +52,7 @@ async def test_development_speech_keeps_its_figures() -> None:
         for item in items:
             audio = read_audio(item.audio)
             known = references.library[item.id]
-            whole = recognize(engine.asr, audio, offline=True)
+            whole = recognize(base, audio, offline=True)
             same += whole.text == known.text
             offline.add(item, whole, len(audio) / SAMPLE_RATE)
             talk.add(item, await converse(engine, audio), len(audio) / SAMPLE_RATE, known)

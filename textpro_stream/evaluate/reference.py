@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from textpro_stream.config import WhisperOptions
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.evaluate.manifest import Item
 from textpro_stream.evaluate.score import TimedWord
@@ -38,14 +37,13 @@ class References:
 
     Args:
         kept: JSON file to take results from and add new ones to, or None.
-        options: of the recogniser. Other weights or another number format have results of their
-            own, in the same file.
-        folder: the model.
+        model: its name; another's results stand beside them in the same file.
+        folder: of the model.
     """
 
-    def __init__(self, kept: Path | None, options: WhisperOptions, folder: Path) -> None:
+    def __init__(self, kept: Path | None, model: str, folder: Path) -> None:
         self._kept, self._folder = kept, folder
-        self._model, self._offline = options.model, f"{options.model} {options.dtype} offline"
+        self._library, self._offline = f"{model}, library", f"{model}, offline"
         self._file: dict[str, dict[str, Any]] = {}
         if kept is not None and kept.exists():
             self._file = json.loads(kept.read_text())
@@ -54,7 +52,7 @@ class References:
                 entry["text"],
                 tuple(TimedWord(word["text"], word["at_s"]) for word in entry["words"]),
             )
-            for name, entry in self._file.get(self._model, {}).items()
+            for name, entry in self._file.get(self._library, {}).items()
         }
         self.offline: dict[str, str] = dict(self._file.get(self._offline, {}))
 
@@ -90,7 +88,7 @@ class References:
     def _write(self) -> None:
         if self._kept is None:
             return
-        self._file[self._model] = {name: asdict(entry) for name, entry in self.library.items()}
+        self._file[self._library] = {name: asdict(entry) for name, entry in self.library.items()}
         self._file[self._offline] = self.offline
         self._kept.write_text(json.dumps(self._file))
 

@@ -19,6 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from textpro_stream import store
 from textpro_stream.config import Settings
 from textpro_stream.contracts import SAMPLE_RATE
@@ -31,6 +33,7 @@ from textpro_stream.evaluate.side_by_side import Row
 from textpro_stream.evaluate.tally import Tally
 from textpro_stream.evaluate.ways import Recognized, converse, recognize
 from textpro_stream.pipeline import Engine
+from textpro_stream.whisper import WhisperPro
 
 CURVE = (
     (320, 320),
@@ -69,9 +72,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     settings = replace(settings, device=device, turn=turn)
     kinds = frozenset(kind for kind in args.kinds.split(",") if kind)
     items = read_manifest(args.manifest, kinds, args.limit)
-    references = References(
-        args.reference, settings.whisper, store.resolve(settings.whisper.model, "whisper")
-    )
+    model = settings.whisper.model
+    references = References(args.reference, model, store.resolve(model, "whisper"))
     references.transcribe(items, read_audio)
     print(f"{len(items)} clips; references for {len(references.library)} (up to 30 s)", flush=True)
     if args.curve:
@@ -93,12 +95,20 @@ async def _curve(items: Sequence[Item], references: References, settings: Settin
     return 0
 
 
+def _as_published(settings: Settings) -> WhisperPro:
+    """What streaming is measured against: the model as its makers give it, in float32."""
+    options = replace(settings.whisper, dtype="float32")
+    folder = store.resolve(options.model, "whisper")
+    return WhisperPro.load(folder, options, torch.device("cpu"))
+
+
 async def _compare(
     items: Sequence[Item], references: References, settings: Settings, args: argparse.Namespace
 ) -> int:
     offline, conversation, alone = Tally(), Tally(), Tally()
     rows: list[Row] = []
     kept = 0  # offline texts of an earlier run
+    base: WhisperPro | None = None  # loaded when a clip is not kept
     async with await Engine.load(settings, replies=False) as engine:
         for item in items:
             audio = read_audio(item.audio)
@@ -106,7 +116,8 @@ async def _compare(
             known = references.offline.get(item.id)
             kept += known is not None
             if known is None:
-                whole = recognize(engine.asr, audio, offline=True)
+                base = base or _as_published(settings)
+                whole = recognize(base, audio, offline=True)
                 references.keep_offline(item.id, whole.text)
             else:
                 whole = Recognized(known)

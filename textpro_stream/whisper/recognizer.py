@@ -104,7 +104,7 @@ class Recognizer:
         """Encode the segment anew, each position seeing all others, and decode it from its start.
 
         What streaming has made final, in the encoder and of the words, had seen less. In a slot of
-        its own, so it leaves no trace.
+        its own, so it leaves no trace. None also where the text does not come to its end.
         """
         n_heard = self._n_whole
         if n_heard <= 0:
@@ -117,10 +117,12 @@ class Recognizer:
             encode(self._model.model, [Encode(slot, mel, 0, available)])
         segment = self._segment_in(slot, carried)
         with self._observer.span("decoder"):
-            drafted = segment.look(View(available, n_heard, True, spectrum.levels)).draft
+            outcome = segment.look(View(available, n_heard, True, spectrum.levels))
         self.work.positions_provisional += available
         self.work.decoder_passes += segment.passes
-        return Revision(kept, self._spans(drafted, after))
+        if outcome.why not in ("end", "silence"):
+            return None  # a guard ended it, perhaps in the middle: what was committed is safer
+        return Revision(kept, self._spans(outcome.draft, after))
 
     def _step(self, audio: NDArray[np.float32]) -> Transcript:
         """One block."""
