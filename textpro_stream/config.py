@@ -31,7 +31,8 @@ class WhisperOptions(Checked):
     block_ms: Annotated[int, Range(160, HELD_MS, GRID_MS)] = 640
     # Later audio that a block waits for.
     look_ahead_ms: Annotated[int, Range(0, HELD_MS - 160, GRID_MS)] = 320
-    dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # of the layers
+    # Of the layers. auto: int8 on the CPU (docs/notes/0015), float32 elsewhere.
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     commit: Literal["agreement", "attention"] = "agreement"  # two drafts agree | frame is old
     # Hear a turn again as a whole at each pause, and reply to the words as they are then; they are
     # told in `transcript.revised`. Fewer errors, more work in each pause.

@@ -82,7 +82,7 @@ def generated(folder: Path, audio: Audio, n: int) -> list[int]:
 @pytest.mark.parametrize("folder", ["multilingual_folder", "listening_folder"])
 def test_offline_is_transformers_greedy(folder: str, request: pytest.FixtureRequest) -> None:
     path, audio = request.getfixturevalue(folder), melody(3, 1)
-    found = ids_of(offline(WhisperPro.load(path, WhisperOptions(), CPU), audio))
+    found = ids_of(offline(WhisperPro.load(path, WhisperOptions(dtype="float32"), CPU), audio))
     expected = generated(path, audio, 30)
     assert len(expected) > 3
     assert found[: len(expected)] == expected
@@ -127,7 +127,9 @@ def test_cutting_differently_changes_nothing(
 def test_nor_with_other_rules(
     listening_folder: Path, audio: Audio, sizes: list[int], commit: Literal["agreement"]
 ) -> None:
-    options = WhisperOptions(block_ms=640, look_ahead_ms=0, commit=commit, guards=False)
+    options = WhisperOptions(
+        block_ms=640, look_ahead_ms=0, dtype="float32", commit=commit, guards=False
+    )
     model = WhisperPro.load(listening_folder, options, CPU)
     assert run(model, audio, sizes) == run(model, audio) != []
 
@@ -254,7 +256,7 @@ def held_bytes(thing: object, shared: WhisperPro, seen: set[int]) -> int:
 def test_a_minute_costs_no_more_per_second_than_its_beginning(
     listening_folder: Path, what: str
 ) -> None:
-    model = WhisperPro.load(listening_folder, WhisperOptions(), CPU)
+    model = WhisperPro.load(listening_folder, WhisperOptions(dtype="float32"), CPU)
     noise = 0.02 * np.random.default_rng(0).standard_normal(60 * SAMPLE_RATE).astype(np.float32)
     audio = {"melody": melody(60, 8), "silence": silence(60), "noise": noise}[what]
     recognizer, sizes, works = model.open(), list[int](), list[tuple[int, ...]]()
@@ -281,7 +283,7 @@ def test_a_minute_costs_no_more_per_second_than_its_beginning(
 def test_segments_roll_without_a_seam(
     listening_folder: Path, commit: Literal["agreement", "attention"]
 ) -> None:
-    model = WhisperPro.load(listening_folder, WhisperOptions(commit=commit), CPU)
+    model = WhisperPro.load(listening_folder, WhisperOptions(dtype="float32", commit=commit), CPU)
     recognizer = model.open()
     transcripts = [t for chunk in pieces(melody(60, 0)) for t in recognizer.push(chunk)]
     spans = committed([*transcripts, *recognizer.finish()])
@@ -292,7 +294,7 @@ def test_segments_roll_without_a_seam(
 
 
 def test_speech_behind_a_false_end_is_heard_after_all(listening_folder: Path) -> None:
-    model = WhisperPro.load(listening_folder, WhisperOptions(), CPU)
+    model = WhisperPro.load(listening_folder, WhisperOptions(dtype="float32"), CPU)
     starts = [heard.start for heard in run(model, melody(60, 3))]  # it ends too early once
     assert 2 * SAMPLE_RATE < max(np.diff(starts)) < 5 * SAMPLE_RATE
     assert starts[-1] > 59 * SAMPLE_RATE
