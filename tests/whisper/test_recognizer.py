@@ -22,6 +22,7 @@ from textpro_stream.whisper.blocks import Grid
 from textpro_stream.whisper.decoding import Encode, encode
 from textpro_stream.whisper.mel import LEAST_MAXIMUM, MelStream, normalise
 from textpro_stream.whisper.model import MelWindow, Whisper
+from textpro_stream.whisper.policy import Policy
 
 CPU = torch.device("cpu")
 Audio = NDArray[np.float32]
@@ -395,12 +396,17 @@ def test_an_observer_hears_of_encoder_and_decoder(listener: WhisperPro) -> None:
 # ------------------------------------------------------------------------------- heard as a whole
 
 
+def doubting(model: WhisperPro, doubted: float = 0.0) -> Policy:
+    """Rules under which every word is in doubt, or none."""
+    return replace(model.policy, commit=replace(model.policy.commit, doubted=doubted))
+
+
 @modest
 @given(tune=tunes)
 def test_a_revision_is_what_the_audio_says_in_one_block(listener: WhisperPro, tune: Audio) -> None:
     whole = listener.open(policy=replace(listener.policy, grid=Grid(block=1400, look_ahead=0)))
     whole.push(AudioChunk(tune, 0))
-    recognizer = listener.open()
+    recognizer = listener.open(policy=doubting(listener))
     for chunk in pieces(tune):
         recognizer.push(chunk)
     revision = recognizer.revise()
@@ -412,7 +418,7 @@ def test_a_revision_is_what_the_audio_says_in_one_block(listener: WhisperPro, tu
 @modest
 @given(tune=tunes)
 def test_asking_for_a_revision_changes_nothing(listener: WhisperPro, tune: Audio) -> None:
-    recognizer = listener.open()
+    recognizer = listener.open(policy=doubting(listener))
     found = []
     for chunk in pieces(tune):
         found += recognizer.push(chunk)
@@ -423,7 +429,7 @@ def test_asking_for_a_revision_changes_nothing(listener: WhisperPro, tune: Audio
 
 def test_a_long_turn_is_heard_again_from_its_last_roll_on(listener: WhisperPro) -> None:
     audio = np.concatenate([melody(20, 3), silence(1.5), melody(12, 4)])
-    recognizer = listener.open(start=640)
+    recognizer = listener.open(640, policy=doubting(listener))
     found = [s for c in pieces(audio, start=640) for s in committed(recognizer.push(c))]
     revision = recognizer.revise()
     assert recognizer.work.segments > 1
@@ -431,6 +437,14 @@ def test_a_long_turn_is_heard_again_from_its_last_roll_on(listener: WhisperPro) 
     assert 0 < revision.kept <= len(found)
     assert revision.spans[0].start >= found[revision.kept - 1].end
     assert revision.spans[-1].end <= 640 + len(audio)
+
+
+def test_words_that_are_sure_are_not_heard_again(listener: WhisperPro) -> None:
+    recognizer = listener.open(policy=doubting(listener, -100.0))
+    for chunk in pieces(melody(3, 1)):
+        recognizer.push(chunk)
+    assert recognizer.preview()
+    assert recognizer.revise() is None
 
 
 def test_nothing_heard_is_nothing_to_hear_again(listener: WhisperPro) -> None:

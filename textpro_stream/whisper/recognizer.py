@@ -104,12 +104,16 @@ class Recognizer:
         """Encode the segment anew, each position seeing all others, and decode it from its start.
 
         What streaming has made final, in the encoder and of the words, had seen less. In a slot of
-        its own, so it leaves no trace. None also where the text does not come to its end.
+        its own, so it leaves no trace. None also where no word is in doubt, and where the text does
+        not come to its end.
         """
         n_heard = self._n_whole
         if n_heard <= 0:
             return None
         carried, kept, after = self._opened
+        words = [*self._segment.committed[len(carried) :], *(self._preview or [])]
+        if words and min(word.logprob for word in words) > self._policy.commit.doubted:
+            return None
         spectrum, available = self._closed(n_heard)
         slot = self._model.pool.take()
         with self._observer.span("encoder"):
