@@ -63,6 +63,7 @@ class Stand:
     clock: Clock = field(default_factory=VirtualClock)
     health: Health = field(default_factory=Health)
     lateness: Lateness = field(default_factory=Lateness)
+    revises: bool = False
 
     def open(
         self,
@@ -90,6 +91,7 @@ class Stand:
             numbers=numbers,
             preroll_ms=self.options.preroll_ms,
             context=context,
+            revises=self.revises,
         )
         responder = None
         if (dialogue := self.dialogue) is not None:

@@ -181,6 +181,7 @@ class Engine:
             numbers=numbers,
             preroll_ms=settings.turn.preroll_ms,
             context=context,
+            revises=settings.whisper.revise,
         )
         responder = None
         if (llm := self.llm) is not None:
