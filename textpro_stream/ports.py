@@ -20,10 +20,10 @@ from textpro_stream.contracts import (
     ListenedFrame,
     OpenTurn,
     Playout,
+    Preview,
     ProsodyWindow,
     ReplyOptions,
     SpokenChunk,
-    TokenSpan,
     Transcript,
     TurnSignal,
 )
@@ -247,7 +247,7 @@ class Recognizer(Protocol):
         """Take audio; give what it changed."""
         ...
 
-    def preview(self) -> Sequence[TokenSpan]:
+    def preview(self) -> Preview:
         """What `finish` would commit, were the audio to end here."""
         ...
 

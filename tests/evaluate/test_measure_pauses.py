@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from textpro_stream.contracts import AudioChunk, TokenSpan, Transcript
+from textpro_stream.contracts import AudioChunk, Preview, TokenSpan, Transcript
 from textpro_stream.evaluate.pauses import Pause, PauseTable, measure_pauses
 from textpro_stream.evaluate.vad import Listening
 from textpro_stream.whisper import WhisperPro
@@ -54,8 +54,8 @@ class ScriptedRecognizer:
         self.end = chunk.end
         return [Transcript(committed=(self._span(" word"),))]
 
-    def preview(self) -> tuple[TokenSpan, ...]:
-        return (self._span(" and more."),)
+    def preview(self) -> Preview:
+        return Preview((self._span(" and more."),))
 
     def _span(self, text: str) -> TokenSpan:
         return TokenSpan((1,), text, 0, self.end, -0.1, torch.zeros(1, 4))

@@ -164,7 +164,7 @@ def _pauses(
             elif signal.kind == "eager" and recognizer is not None:
                 text += _committed(recognizer.push(AudioChunk(samples[given:end], given)))
                 given = end
-                ending = "".join(span.text for span in recognizer.preview())
+                ending = "".join(span.text for span in recognizer.preview().spans)
                 silent_since = signal.speech
                 pauses.append(Pause(clip, text + ending, None))
             elif signal.kind == "resumed":

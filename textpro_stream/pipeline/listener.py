@@ -253,7 +253,8 @@ class Listener:
         if turn.held is not None:
             return
         turn.held = []
-        turn.tail = turn.recognizer.preview()
+        preview = turn.recognizer.preview()
+        turn.tail, turn.ending = preview.spans, preview.ending
         text = "".join(span.text for span in turn.tail)
         self._show(turn, text)
         turn.silent_since = speech
@@ -271,7 +272,7 @@ class Listener:
         held, turn.held = turn.held or [], None
         if has_words(turn.transcript + "".join(span.text for span in turn.tail)):
             self._events.append(TurnResumed(turn.number, self.position))
-        turn.tail = ()
+        turn.tail, turn.ending = (), None
         return self._recognize(turn, held)
 
     def _end(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from textpro_stream.contracts import AudioChunk, OpenTurn, TokenSpan, has_words
+from textpro_stream.contracts import AudioChunk, Ending, OpenTurn, TokenSpan, has_words
 from textpro_stream.ports import Recognizer
 from textpro_stream.telemetry.marks import TurnMarks
 
@@ -19,6 +19,7 @@ class SpokenTurn:
     marks: TurnMarks = field(default_factory=TurnMarks)
     spans: list[TokenSpan] = field(default_factory=list)  # committed so far
     tail: Sequence[TokenSpan] = ()  # what the preview holds beyond them
+    ending: Ending | None = None  # what the preview tells of it
     held: list[AudioChunk] | None = None  # frames kept back while the turn may be over
     silent_since: int = 0  # samples; where the last voice before the pause ended
     shown: str = ""  # the last hypothesis that went out
@@ -34,7 +35,7 @@ class SpokenTurn:
 
     def as_open(self, *, over: bool) -> OpenTurn:
         """The turn as it is told to whoever replies."""
-        return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over)
+        return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over, self.ending)
 
 
 @dataclass(slots=True)

@@ -89,9 +89,7 @@ def roll(at: Standing, tokens: Tokens, rules: Rolling) -> Roll | None:
     return _carry(words, cut, at.length, tokens, rules)
 
 
-def _carry(
-    words: Sequence[Drafted], cut: int, length: int, tokens: Tokens, rules: Rolling
-) -> Roll:
+def _carry(words: Sequence[Drafted], cut: int, length: int, tokens: Tokens, rules: Rolling) -> Roll:
     """The words of the last seconds before a cut, from the beginning of one of them."""
     first = len(words)
     for i in range(len(words) - 1, -1, -1):
