@@ -89,7 +89,8 @@ class Stand:
             end_of_turn=Completeness(),
             numbers=numbers,
             preroll_ms=self.options.preroll_ms,
-            context=context,
+            trace=context.trace,
+            clock=context.clock,
         )
         responder = None
         if (dialogue := self.dialogue) is not None:

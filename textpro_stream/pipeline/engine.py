@@ -180,7 +180,8 @@ class Engine:
             end_of_turn=Completeness(),
             numbers=numbers,
             preroll_ms=settings.turn.preroll_ms,
-            context=context,
+            trace=context.trace,
+            clock=context.clock,
         )
         responder = None
         if (llm := self.llm) is not None:

@@ -42,13 +42,13 @@ from textpro_stream.events import (
     TurnResumed,
     WordsCommitted,
 )
-from textpro_stream.pipeline.context import ConversationContext
 from textpro_stream.pipeline.numbers import TurnNumbers
 from textpro_stream.pipeline.spoken_turn import SpokenTurn, WorkTotals
-from textpro_stream.ports import EndOfTurn, Endpointer, ProsodyStage, Recognizer
+from textpro_stream.ports import Clock, EndOfTurn, Endpointer, ProsodyStage, Recognizer
 from textpro_stream.runtime.device import Lane
 from textpro_stream.runtime.device import Step as DeviceStep
 from textpro_stream.telemetry.marks import TurnMarks
+from textpro_stream.telemetry.trace import Trace
 from textpro_stream.turn.barge_in import BargeIn, BargeInSignal
 
 ASK = samples_of_ms(100)  # between two looks at whether a pause is the end
@@ -76,8 +76,8 @@ class Listener:
         end_of_turn: is what was said complete? Asked `ASK` apart while the turn may be over.
         numbers: of turns.
         preroll_ms: audio from before the voice was noticed that the recognizer gets.
-        context: its trace is told where the audio clock stands and of time spent on voice
-            activity; its clock is for marks only and decides nothing.
+        trace: told where the audio clock stands and of time spent on voice activity.
+        clock: for marks only; decides nothing.
     """
 
     def __init__(
@@ -90,12 +90,13 @@ class Listener:
         end_of_turn: EndOfTurn,
         numbers: TurnNumbers,
         preroll_ms: int,
-        context: ConversationContext,
+        trace: Trace,
+        clock: Clock,
     ) -> None:
         self._open, self._endpointer, self._prosody = open_recognizer, endpointer, prosody
         self._barge_in, self._end_of_turn = barge_in, end_of_turn
         self._preroll, self._numbers = samples_of_ms(preroll_ms), numbers
-        self._trace, self._clock = context.trace, context.clock
+        self._trace, self._clock = trace, clock
         self._recent: deque[AudioChunk] = deque(maxlen=(self._preroll + OPENING) // FRAME)
         self._turn: SpokenTurn | None = None
         self._n_turns = 0  # the number of the last turn that was spoken
