@@ -36,6 +36,7 @@ COMMANDS = {  # name: one line for --help
     "doctor": "what this machine has, what will be used, what is missing",
     "bench": "measure how long a listener waits, how many can talk at once, and compare results",
     "eval": "measure accuracy, endpoints and latency on your own recordings",
+    "train": "train the small parts that ship, on your own recordings",
 }
 
 EXAMPLES = """\
