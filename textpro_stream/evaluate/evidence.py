@@ -4,9 +4,9 @@ Each turn goes through the detector, the recogniser and the listener of a conver
 endpoint machine is told never to end, so that every pause is asked about to its end. What was known
 is kept on disk: hearing costs a third of the audio's length, judging nothing.
 
-Behind the first quarter of a second of an end, background of the clip's own level takes the place of
-what follows in the file: there somebody else may talk, or the file may end, and neither is for sale
-to who has to decide. So nothing that is heard later in a silence may count as evidence here.
+Behind the first quarter of a second of an end, background of the clip's own level takes the place
+of what follows in the file: there somebody else may talk, or the file may end, and whoever has to
+decide cannot know either. So nothing that is heard later in a silence may count as evidence here.
 """
 
 from __future__ import annotations

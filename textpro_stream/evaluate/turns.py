@@ -1,4 +1,4 @@
-"""Turns of real talk and their pauses: JSONL, one pause a line, as `textpro eval endpoint` reads it.
+"""Turns of real talk and their pauses: JSONL, one pause a line, for `textpro eval endpoint`.
 
     {"id": "call7-a#3", "audio": "call7.flac", "speaker": "call7-a", "kind": "dialogue",
      "turn_start_s": 12.4, "pause_start_s": 15.1, "pause_end_s": 16.0, "label": "hold"}
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from textpro_stream.errors import ConfigError
 
@@ -97,15 +97,16 @@ def _parse(entry: dict[str, object]) -> tuple[str, float, Pause]:
     def number(name: str) -> float:
         return float(str(entry[name]))
 
-    label = str(entry["label"])
-    if label not in LABELS:
-        raise ValueError(f"label {label!r} is none of {', '.join(LABELS)}")
+    labels = [label for label in LABELS if label == entry["label"]]
+    if not labels:
+        raise ValueError(f"label {entry['label']!r} is none of {', '.join(LABELS)}")
+    label = labels[0]
     pause = Pause(
         id=str(entry["id"]),
         speaker=str(entry["speaker"]),
         kind=str(entry["kind"]),
         split=str(entry.get("split") or ""),
-        label=cast("Label", label),
+        label=label,
         start_s=number("pause_start_s"),
         end_s=None if entry["pause_end_s"] is None else number("pause_end_s"),
         counts=entry.get("boundary") != "sentence",

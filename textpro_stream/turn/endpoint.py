@@ -24,10 +24,14 @@ from textpro_stream.turn.voice import VoiceTrack, VoiceWindow
 P_REQUIRED = 0.5
 
 
-def wait(p_end: float, silence: float, silence_long: float) -> float:
-    """The silence that ends a turn, given P(end of turn); all in one unit."""
-    promised = min(1.0, p_end / P_REQUIRED)
-    return silence_long - promised * (silence_long - silence)
+def required(silence: int, options: TurnOptions) -> float:
+    """The P(end of turn) that ends a turn after so much silence (samples)."""
+    least, most = samples_of_ms(options.silence_ms), samples_of_ms(options.silence_long_ms)
+    if silence >= most:
+        return 0.0
+    if silence < least:
+        return float("inf")
+    return P_REQUIRED * (most - silence) / (most - least)
 
 
 class Endpointer:
@@ -67,8 +71,7 @@ class Endpointer:
         self._push_to_talk = options.push_to_talk
         self._start = samples_of_ms(options.start_ms)
         self._eager = samples_of_ms(options.eager_ms)
-        self._silence = samples_of_ms(options.silence_ms)
-        self._silence_long = samples_of_ms(options.silence_long_ms)
+        self._options = options
 
     def push(self, frame: ListenedFrame, /) -> Sequence[TurnSignal]:
         """Take one frame (`FRAME` samples); give what it decided."""
@@ -133,17 +136,11 @@ class Endpointer:
     def _judge(self, signals: list[TurnSignal]) -> None:
         """End the turn if this pause is long enough for what the words promise."""
         silent = self._silent(self._track.end)
-        if self._push_to_talk or self._track.voiced or silent < self._silence:
+        if self._push_to_talk or self._track.voiced:
             return
-        reason: EndpointReason
-        if silent >= self._silence_long:
-            reason = "silence"
-        else:
-            p_end = 0.0 if self._p_end is None else self._p_end
-            if silent < wait(p_end, self._silence, self._silence_long):
-                return
-            reason = "complete"
-        signals.extend(self._end(self._at, reason))
+        needed = required(silent, self._options)
+        if (0.0 if self._p_end is None else self._p_end) >= needed:
+            signals.extend(self._end(self._at, "complete" if needed else "silence"))
 
     def _silent(self, until: int) -> int:
         """Samples of decided audio since the turn's last voice; 0 before the first."""
