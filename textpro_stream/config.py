@@ -102,9 +102,14 @@ class TurnOptions(Checked):
     preroll_ms: Annotated[int, Range(0, 5000)] = 500
     # Silence after which the reply is drafted; one draft in nine is in vain.
     eager_ms: Annotated[int, Range(20, 10_000)] = 200
-    # Silence that ends a turn whose words are complete.
-    silence_ms: Annotated[int, Range(20, 10_000)] = 500
-    silence_long_ms: Annotated[int, Range(20, 30_000)] = 1500  # silence that ends any turn
+    # What tells a pause from an end: the trained head, or a rule about the last words alone.
+    end_of_turn: Literal["head", "words"] = "head"
+    # Of the pauses inside turns, the share that may be taken for an end; a smaller one makes every
+    # reply wait longer. Of no meaning to `words`.
+    false_cutoffs: Annotated[float, Range(0.01, 0.9)] = 0.2
+    # Bounds: no turn ends after less silence ...
+    silence_ms: Annotated[int, Range(20, 10_000)] = 300
+    silence_long_ms: Annotated[int, Range(20, 30_000)] = 1500  # ... and every turn after so much
     barge_in: bool = True  # speech over the reply stops it
     # Voice over the reply that stops it; less only lowers its volume.
     barge_in_ms: Annotated[int, Range(0, 10_000)] = 300

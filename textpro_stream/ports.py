@@ -224,6 +224,13 @@ class EndOfTurn(Protocol):
         """
         ...
 
+    def p_required(self, silence: int, options: TurnOptions, /) -> float:
+        """The P(end of turn) that ends a turn after so much silence, in samples.
+
+        The bounds `silence_ms` and `silence_long_ms` are the endpoint machine's to keep.
+        """
+        ...
+
 
 class RecognizerWork(Protocol):
     """Counters of a recognizer, for `Finished.work`."""

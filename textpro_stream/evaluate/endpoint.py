@@ -31,6 +31,7 @@ from textpro_stream.evaluate.turns import read_turns
 from textpro_stream.ports import EndOfTurn
 from textpro_stream.turn import Completeness, load_vad
 from textpro_stream.turn.endpoint import required
+from textpro_stream.turn.head import SHIPPED, Head
 
 OLD = TurnOptions(silence_ms=500, silence_long_ms=1500)  # the rule that others are held against
 OLD_NAME = "words, 500 to 1500 ms"
@@ -128,6 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--onnx", type=Path, action="append", default=[], help="a model with Smart Turn's input"
     )
+    parser.add_argument("--head", type=Path, help="another end-of-turn head than the shipped one")
     parser.add_argument("--html", type=Path, help="write the trade-off as a page")
 
 
@@ -153,12 +155,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             whisper,
             vad,
             settings.turn,
-            name=repr((settings.whisper, settings.turn.vad, settings.turn.threshold)),
+            name=heard_with(settings),
             cache=args.cache,
             progress=_tell,
         )
     n_pauses = sum(len(turn.pauses) for turn in turns)
-    table = tabulate(asked, settings.turn, outside, lost=n_pauses - len(asked))
+    head = Head.load(args.head or SHIPPED)
+    table = tabulate(asked, settings.turn, outside, head=head, lost=n_pauses - len(asked))
     print(table)
     if args.html:
         args.html.write_text(draw_page(table.curves()), encoding="utf-8")
@@ -170,14 +173,16 @@ def tabulate(
     options: TurnOptions,
     outside: Sequence[tuple[str, SmartTurn]] = (),
     *,
+    head: Head | None = None,
     lost: int = 0,
 ) -> EndpointTable:
     """Judge and price pauses.
 
     Args:
         asked: of `gather`; backchannels and pauses that do not count are left out.
-        options: of the rule that stands by default.
+        options: bounds and budget of the head.
         outside: other models, by name.
+        head: ours.
         lost: pauses that were not heard.
     """
     kept = [a for a in asked if a.pause.counts and a.pause.label != "backchannel"]
@@ -187,10 +192,11 @@ def tabulate(
         np.array([a.pause.label == "end" for a in kept], bool),
         np.array([numbers[a.turn_key] for a in kept], int),
     )
-    words = Completeness()
+    told = f"head, {100 * options.false_cutoffs:g} % budget"
     judged = [
         Judged("silence alone", np.ones((len(kept), len(MOMENTS_S)))),
-        judge(OLD_NAME, words, OLD, kept),
+        judge(OLD_NAME, Completeness(), OLD, kept),
+        *([judge(told, head, options, kept)] if head is not None else []),
         *(Judged(name, _heard_by(model, kept)) for name, model in outside),
     ]
     return EndpointTable(silences, [a.pause.kind for a in kept], judged, lost)
@@ -203,8 +209,13 @@ def judge(
     p_end = np.array(
         [[end_of_turn.p_end(a.turn, round(s * SAMPLE_RATE)) for s in MOMENTS_S] for a in asked]
     ).reshape(len(asked), len(MOMENTS_S))
-    needs = [required(round(s * SAMPLE_RATE), options) for s in MOMENTS_S]
+    needs = [required(end_of_turn.p_required, round(s * SAMPLE_RATE), options) for s in MOMENTS_S]
     return Judged(name, p_end, policies.decide(p_end - np.array(needs), 0.0, 0.0, np.inf))
+
+
+def heard_with(settings: Settings) -> str:
+    """What the evidence depends on, for its cache."""
+    return repr((settings.whisper, settings.turn.vad, settings.turn.threshold))
 
 
 def _heard_by(model: SmartTurn, asked: Sequence[Asked]) -> Floats:

@@ -82,6 +82,10 @@ class _Witness:
         self.questions.append((turn, silence))
         return 0.0
 
+    def p_required(self, silence: int, options: TurnOptions, /) -> float:
+        """More than there is: it never ends a turn."""
+        return 1.0
+
 
 class _NoProsody:
     """A stage that tells nothing of how it was said."""

@@ -199,12 +199,21 @@ class Listener:
             signals = self._endpointer.push(ListenedFrame(frame))
         committed = self._decide(signals, frame)
         words = "".join(span.text for span in committed)
-        barged = self._barge_in.push(self._endpointer.voice, interruptible, words)
+        voice = self._endpointer.voice
+        barged = self._barge_in.push(voice, interruptible, words, self._overhear)
         if barged:
             self._barged.append(barged)
         self._close_frame(
             self._prosody.push(ListenedFrame(frame, committed, self._ended is not None))
         )
+
+    def _overhear(self) -> str | None:
+        """What the open turn says so far, its last words unsure; None while there is no turn."""
+        turn = self._turn
+        if turn is None:
+            return None
+        tail = turn.tail if turn.held is not None else turn.recognizer.preview().spans
+        return turn.transcript + "".join(span.text for span in tail)
 
     def _decide(
         self, signals: Sequence[TurnSignal], frame: AudioChunk | None

@@ -11,42 +11,47 @@ before `TurnSignal.speech` that the recognizer gets (`preroll_ms`) is the pipeli
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import FRAME, EndpointReason, ListenedFrame, TurnSignal, samples_of_ms
 from textpro_stream.ports import Vad
+from textpro_stream.turn.completeness import Completeness
 from textpro_stream.turn.voice import VoiceTrack, VoiceWindow
 
-# The P(end of turn) that ends a turn at `silence_ms`. From there it falls in a straight line to
-# nothing at `silence_long_ms`: the longer the silence, the less the words have to promise.
-P_REQUIRED = 0.5
+PRequired = Callable[[int, TurnOptions], float]
 
 
-def required(silence: int, options: TurnOptions) -> float:
-    """The P(end of turn) that ends a turn after so much silence (samples)."""
-    least, most = samples_of_ms(options.silence_ms), samples_of_ms(options.silence_long_ms)
-    if silence >= most:
+def required(p_required: PRequired, silence: int, options: TurnOptions) -> float:
+    """The P(end of turn) that ends a turn after so much silence (samples), bounds kept."""
+    if silence >= samples_of_ms(options.silence_long_ms):
         return 0.0
-    if silence < least:
+    if silence < samples_of_ms(options.silence_ms):
         return float("inf")
-    return P_REQUIRED * (most - silence) / (most - least)
+    return p_required(silence, options)
 
 
 class Endpointer:
     """One conversation's turns. A `Stage` from `ListenedFrame` to `TurnSignal`.
 
     Voice opens a turn, and brings one back from a pause, once it lasted `start_ms`: a click does
-    neither. A pause longer than `eager_ms` is announced; it becomes the endpoint at `silence_ms` if
-    the words are complete (`evidence`), and at `silence_long_ms` whatever they are. While a voice
-    has come back but not yet lasted, the decision waits for it.
+    neither. A pause longer than `eager_ms` is announced; it becomes the endpoint, between
+    `silence_ms` and `silence_long_ms`, as soon as the end of the turn is likely enough for the
+    silence so far. While a voice has come back but not yet lasted, the decision waits for it.
 
     With `push_to_talk`, `press` and `release` open and end a turn; pauses between them are still
     announced, so a reply can be drafted, but never end it.
+
+    Args:
+        vad: the detector.
+        options: limits.
+        p_required: how likely an end must be; `EndOfTurn.p_required` of whoever says how likely it
+            is (`evidence`). None: that of `Completeness`.
     """
 
-    def __init__(self, vad: Vad, options: TurnOptions) -> None:
+    def __init__(self, vad: Vad, options: TurnOptions, p_required: PRequired | None = None) -> None:
+        self._p_required = p_required or Completeness().p_required
         self._track = VoiceTrack(vad, options.threshold)
         self.configure(options)
         self._state: Literal["idle", "listening", "eager"] = "idle"
@@ -138,7 +143,7 @@ class Endpointer:
         silent = self._silent(self._track.end)
         if self._push_to_talk or self._track.voiced:
             return
-        needed = required(silent, self._options)
+        needed = required(self._p_required, silent, self._options)
         if (0.0 if self._p_end is None else self._p_end) >= needed:
             signals.extend(self._end(self._at, "complete" if needed else "silence"))
 

@@ -1,0 +1,93 @@
+"""What is known of a pause, as numbers for `head.py`: the recogniser's ending, the mark, the words.
+
+A recogniser is a language model that has heard the voice as well: what it would write after the
+last word says more about a turn's end than anything made by hand (note 0014). The words' kind helps
+where it is blind: digits in groups, a name that is spelled, a list.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textpro_stream.contracts import Ending, OpenTurn
+from textpro_stream.turn.completeness import p_end_of_turn
+
+NAMES = (
+    # log-probabilities after the last word, and behind the mark
+    "end",
+    "full_stop",
+    "comma",
+    "question",
+    "exclamation",
+    "word",
+    "closed",
+    # the mark that was written
+    "no_mark",
+    "comma_written",
+    "question_written",
+    "exclamation_written",
+    "dash_written",
+    # the words
+    "rule",
+    "hesitates",
+    "digits",
+    "letters",
+    "lists",
+)
+_LEAST = -12.0  # natural log; less is as good as never
+
+_NUMBERS = frozenset(
+    word
+    for words in ("zero one two three four five six seven eight nine", "oh double triple")
+    for word in words.split()
+)
+_HESITATIONS = frozenset(("um", "uh", "uhm", "er", "erm", "hmm", "mm", "ah"))
+_WORD = re.compile(r"[A-Za-z0-9']+")
+_SPELLED = re.compile(r"(?:^|[\s,.-])[B-HJ-Z](?=$|[\s,.?!-])|\b[A-Z](?:[-.][A-Z])+\b")
+_LAST_WORDS = 3  # that say whether somebody is spelling
+
+
+def features(turn: OpenTurn) -> NDArray[np.float64] | None:
+    """Numbers in the order of `NAMES`, (n,); None where the recogniser does not tell its ending."""
+    if turn.ending is None:
+        return None
+    return np.array([*_ending(turn.ending), *_mark(turn.text), *_words(turn.text)])
+
+
+def _ending(ending: Ending) -> list[float]:
+    marks = (ending.full_stop, ending.comma, ending.question, ending.exclamation)
+    others = sum(map(math.exp, (ending.end, *marks)))
+    word = math.log(max(1e-4, 1.0 - others))
+    return [max(_LEAST, value) for value in (ending.end, *marks, word, ending.closed)]
+
+
+def _mark(text: str) -> list[float]:
+    text = text.rstrip()
+    last = text[-1:]
+    dashed = last in {"-", "\N{EN DASH}", "\N{EM DASH}", "\N{HORIZONTAL ELLIPSIS}"}
+    dashed = dashed or text.endswith("..")
+    known = bool(last) and last in ".?!,;:-"
+    return [
+        float(not known),
+        float(bool(last) and last in ",;:"),
+        float(last == "?"),
+        float(last == "!"),
+        float(dashed),
+    ]
+
+
+def _words(text: str) -> list[float]:
+    words = _WORD.findall(text)
+    last = words[-1].lower() if words else ""
+    tail = " ".join(text.split()[-_LAST_WORDS:])
+    return [
+        p_end_of_turn(text),
+        float(last in _HESITATIONS),
+        float(last in _NUMBERS or any(c.isdigit() for c in last)),
+        float(bool(_SPELLED.search(tail))),
+        float(text.count(",") >= 2),
+    ]
