@@ -73,12 +73,25 @@ def test_numbers_stand_where_their_names_say() -> None:
     plain = numbers("What time is it?")
     assert (plain["full_stop"], plain["closed"], plain["question_written"]) == (-0.3, -0.1, 1.0)
     assert plain["word"] == pytest.approx(np.log(1 - sum(np.exp([-2.0, -0.3, -5.0, -4.0, -6.0]))))
-    assert numbers("My number is five five")["digits"] == 1.0
-    assert numbers("It is 0192")["digits"] == 1.0
-    assert numbers("The name is K. A. T")["letters"] == 1.0
-    assert numbers("So do I")["letters"] == 0.0
-    assert numbers("I would like, um,")["hesitates"] == 1.0
-    assert numbers("Eggs, milk, and bread")["lists"] == 1.0
+    for text, name in (
+        ("My number is five five five", "number_open"),
+        ("My number is 555 019", "number_open"),
+        ("My number is 555 0192", "number_whole"),
+        ("My name is Katz, K. A.", "spelling_open"),
+        ("My name is Katz, K-A-T-Z.", "spelling_whole"),
+        ("I would like, um,", "hesitates"),
+        ("I need eggs, milk", "list_open"),
+        ("I need eggs, milk, and bread", "list_whole"),
+    ):
+        told = numbers(text)
+        assert told[name] == 1.0, text
+        others = [n for n in NAMES[-6:] if n != name]
+        assert (
+            name == "hesitates"
+            or name.startswith("spelling")
+            or not any(told[other] for other in others)
+        )
+    assert not any(numbers("So do I, my dear and only friend, I think")[n] for n in NAMES[-6:])
     assert numbers("nothing of that")["no_mark"] == 1.0
 
 

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from textpro_stream import store
 from textpro_stream.config import Settings, TurnOptions
-from textpro_stream.contracts import samples_of_ms, seconds
+from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate import policies
 from textpro_stream.evaluate.endpoint import heard_with, tabulate
 from textpro_stream.evaluate.evidence import Asked, gather
 from textpro_stream.evaluate.policies import MOMENTS_S
 from textpro_stream.evaluate.turns import read_turns
-from textpro_stream.train.synthetic_turns import make_turns
+from textpro_stream.train.synthetic_turns import SYNTHETIC, make_turns
 from textpro_stream.turn import load_vad
 from textpro_stream.turn.features import NAMES, features
 from textpro_stream.turn.head import Head, HeadWeights
@@ -36,6 +36,7 @@ Floats = NDArray[np.float64]
 FOLDS = 8
 BUDGETS = np.array([0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.9])
 TALK = frozenset({"assistant", "dialogue"})  # kinds whose pauses a conversation meets
+SHARE = 0.3  # of synthetic examples, in weight, against real ones
 _FILE, _REPORT = "end_of_turn.safetensors", "report.md"
 
 
@@ -186,8 +187,8 @@ def train(examples: Examples, options: TurnOptions, ridge: float) -> tuple[HeadW
         budgets=BUDGETS,
         required=np.zeros(len(BUDGETS)),
     )
-    unseen = _Unseen(found, examples.of_kinds(talk), odds[talk] * scale[0] + scale[1])
-    found = HeadWeights(found.weights, found.bias, hold, BUDGETS, unseen.required(options))
+    unseen = _Unseen(found, examples.of_kinds(talk), odds[talk] * scale[0] + scale[1], options)
+    found = HeadWeights(found.weights, found.bias, hold, BUDGETS, unseen.required())
     return found, unseen.report(found)
 
 
@@ -209,7 +210,8 @@ def cross_validate(examples: Examples, ridge: float) -> Floats:
 def alike(examples: Examples) -> Floats:
     """Weights that let ends and pauses count the same within each kind, and the kinds too, (n,).
 
-    Else the kind would be the label: orders end, and readers go on.
+    Else the kind would be the label: orders end, and readers go on. Synthetic kinds together count
+    a share of the real ones: they teach numbers, names and lists, and nothing about voices.
     """
     weights = np.zeros(len(examples.ends))
     for kind in set(examples.kinds):
@@ -217,6 +219,9 @@ def alike(examples: Examples) -> Floats:
             those = (examples.kinds == kind) & (examples.ends == label)
             if those.any():
                 weights[those] = 1 / those.sum()
+    synthetic = np.char.startswith(examples.kinds, SYNTHETIC)
+    if synthetic.any() and not synthetic.all():
+        weights[synthetic] *= SHARE * weights[~synthetic].sum() / weights[synthetic].sum()
     scaled: Floats = weights / weights.mean()
     return scaled
 
@@ -243,9 +248,12 @@ def fit(numbers: Floats, ends: Floats, weights: Floats, ridge: float) -> Floats:
 class _Unseen:
     """Real talk, judged by heads that had not heard its speakers."""
 
-    def __init__(self, weights: HeadWeights, talk: Examples, odds: Floats) -> None:
+    def __init__(
+        self, weights: HeadWeights, talk: Examples, odds: Floats, options: TurnOptions
+    ) -> None:
         self._talk = talk
-        longer = [Head(weights).log_longer(round(s * 16_000)) for s in MOMENTS_S]
+        self._least_s, self._most_s = options.silence_ms / 1000, options.silence_long_ms / 1000
+        longer = [Head(weights).log_longer(round(s * SAMPLE_RATE)) for s in MOMENTS_S]
         self._p_end = 1 / (1 + np.exp(-(odds[:, None] - np.array(longer))))  # (n, m)
         turns = {key: i for i, key in enumerate(dict.fromkeys(a.turn_key for a in talk.asked))}
         self._silences = policies.Silences(
@@ -254,15 +262,13 @@ class _Unseen:
             np.array([turns[one.turn_key] for one in talk.asked]),
         )
 
-    def required(self, options: TurnOptions) -> Floats:
+    def required(self) -> Floats:
         """For each budget the least P(end) that keeps to it, (k,)."""
-        least_s = seconds(samples_of_ms(options.silence_ms))
-        most_s = seconds(samples_of_ms(options.silence_long_ms))
         levels = np.unique(np.round(self._p_end, 4))
         cuts = np.array(
             [
                 policies.cost(
-                    policies.decide(self._p_end, level, least_s, most_s), self._silences
+                    policies.decide(self._p_end, level, self._least_s, self._most_s), self._silences
                 ).cut
                 for level in levels
             ]
@@ -286,7 +292,7 @@ class _Unseen:
             "|---|---|---|",
         ]
         for budget, level in zip(weights.budgets, weights.required, strict=True):
-            waits = policies.decide(self._p_end, level, 0.3, 1.5)
+            waits = policies.decide(self._p_end, level, self._least_s, self._most_s)
             wait_s = policies.cost(waits, self._silences).wait_s
             lines.append(f"| {100 * budget:g} % | {level:.3f} | {1000 * wait_s:.0f} ms |")
         lines += ["", "| feature | weight |", "|---|---|"]

@@ -20,6 +20,8 @@ from textpro_stream.audio.resample import Resampler
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.speech.espeak import Espeak
 
+SYNTHETIC = "synthetic"  # how kinds of these requests begin
+
 # Accents and timbres that tiny.en understands; the last two read the held-out requests only.
 _VOICES = (
     "en-us+edward2",
@@ -117,6 +119,8 @@ _KINDS: tuple[Callable[[np.random.Generator], Pieces], ...] = (
 def make_turns(folder: Path, n: int, seed: int = 0) -> Path:
     """Read n requests aloud, one in five by a voice that only held-out ones have.
 
+    What stands in the folder already is left as it is: espeak-ng never reads twice alike.
+
     Args:
         folder: gets the audio and `pauses.jsonl`, as `evaluate/turns.py` describes it.
         n: requests.
@@ -128,6 +132,9 @@ def make_turns(folder: Path, n: int, seed: int = 0) -> Path:
     Raises:
         ConfigError: espeak-ng is not there.
     """
+    manifest = folder / "pauses.jsonl"
+    if manifest.is_file():
+        return manifest
     folder.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     for i in range(n):
@@ -146,7 +153,7 @@ def make_turns(folder: Path, n: int, seed: int = 0) -> Path:
                 "audio": name,
                 "speaker": voice,
                 "source": "espeak-ng",
-                "kind": f"synthetic {make.__name__.strip('_')}",
+                "kind": f"{SYNTHETIC} {make.__name__.strip('_')}",
                 "turn_start_s": 0.3,
                 "pause_start_s": round(start_s, 3),
                 "pause_end_s": None if end_s is None else round(end_s, 3),
@@ -154,7 +161,6 @@ def make_turns(folder: Path, n: int, seed: int = 0) -> Path:
                 "split": "dev" if held_out else "train",
             }
             lines.append(json.dumps(entry) + "\n")
-    manifest = folder / "pauses.jsonl"
     manifest.write_text("".join(lines))
     return manifest
 

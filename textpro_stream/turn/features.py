@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,12 @@ NAMES = (
     # the words
     "rule",
     "hesitates",
-    "digits",
-    "letters",
-    "lists",
+    "number_open",
+    "number_whole",
+    "spelling_open",
+    "spelling_whole",
+    "list_open",
+    "list_whole",
 )
 _LEAST = -12.0  # natural log; less is as good as never
 
@@ -46,9 +50,9 @@ _NUMBERS = frozenset(
     for word in words.split()
 )
 _HESITATIONS = frozenset(("um", "uh", "uhm", "er", "erm", "hmm", "mm", "ah"))
+_WHOLE_NUMBER = 7  # digits: the shortest telephone number; what is said in groups is mostly one
 _WORD = re.compile(r"[A-Za-z0-9']+")
-_SPELLED = re.compile(r"(?:^|[\s,.-])[B-HJ-Z](?=$|[\s,.?!-])|\b[A-Z](?:[-.][A-Z])+\b")
-_LAST_WORDS = 3  # that say whether somebody is spelling
+_LAST_CLAUSE = re.compile(r"[^,;.?!]*[.?!]*\s*$")
 
 
 def features(turn: OpenTurn) -> NDArray[np.float64] | None:
@@ -83,11 +87,38 @@ def _mark(text: str) -> list[float]:
 def _words(text: str) -> list[float]:
     words = _WORD.findall(text)
     last = words[-1].lower() if words else ""
-    tail = " ".join(text.split()[-_LAST_WORDS:])
+    digits, letters = _trailing(words, _digits), _trailing(words, _letter)
+    spelled = words[-1 - letters] if 0 < letters < len(words) else ""
+    enough = letters >= max(2, len(spelled))  # letters stand behind the name that they spell
+    clause = _LAST_CLAUSE.search(text)
+    item = clause.group().lower().split() if clause else []
+    listed, joined = text.count(",") > 0 and len(item) <= 4, "and" in item or "or" in item
     return [
         p_end_of_turn(text),
         float(last in _HESITATIONS),
-        float(last in _NUMBERS or any(c.isdigit() for c in last)),
-        float(bool(_SPELLED.search(tail))),
-        float(text.count(",") >= 2),
+        float(2 <= digits < _WHOLE_NUMBER),
+        float(digits >= _WHOLE_NUMBER),
+        float(letters > 0 and not enough),
+        float(letters > 0 and enough),
+        float(listed and not joined),
+        float(listed and joined),
     ]
+
+
+def _trailing(words: Sequence[str], count: Callable[[str], int]) -> int:
+    """Sum of `count` over the last words, back to one that has none."""
+    total = 0
+    for word in reversed(words):
+        if not (n := count(word)):
+            break
+        total += n
+    return total
+
+
+def _digits(word: str) -> int:
+    return len(word) if word.isdigit() else int(word.lower() in _NUMBERS)
+
+
+def _letter(word: str) -> int:
+    """Letters that are spelled: "K", and "KA" where the recogniser writes two as one word."""
+    return len(word) if word.isalpha() and word.isupper() and word not in {"I", "OK"} else 0
