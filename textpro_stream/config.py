@@ -31,6 +31,9 @@ class WhisperOptions(Checked):
     block_ms: Annotated[int, Range(160, HELD_MS, GRID_MS)] = 640
     # Later audio that a block waits for.
     look_ahead_ms: Annotated[int, Range(0, HELD_MS - 160, GRID_MS)] = 320
+    # What training added to the model: auto takes the one that is shipped for it, if any; "" takes
+    # none; or a file made by `textpro train encoder`.
+    adapter: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # of the layers
     commit: Literal["agreement", "attention"] = "agreement"  # two drafts agree | frame is old
     guards: bool = True  # no-speech, rate and loop guards; off only for measurement

@@ -62,6 +62,42 @@ class Example:
     later: tuple[int, ...]  # blocks that each token waits beyond the first possible
 
 
+def block_rows(
+    model: Whisper, filters: Tensor, samples: NDArray[np.float32], grid: Grid, ending: int
+) -> tuple[Tensor, Blocks]:
+    """A clip as streaming hears it: stem rows of all blocks, each as loud as was known then.
+
+    The last block is the look that `Recognizer.finish` takes: nothing becomes final in it.
+
+    Args:
+        model: whose stem.
+        filters: mel filters.
+        samples: (n,) that fit one segment.
+        grid: of the blocks.
+        ending: positions of silence behind the clip in the last look.
+
+    Returns:
+        Rows (1, n_columns, d_model), and the view that they are encoded with.
+    """
+    n_heard = len(samples) // POSITION_HOP
+    plan = grid.plan(len(samples))
+    length = sum(n_final for n_final, _ in plan)
+    plan = [*plan, (0, n_heard + ending - length)]
+    silence = np.zeros(ending * POSITION_HOP + 2 * N_FFT, np.float32)
+    frames = MelStream(filters).push(np.concatenate([samples, silence]))
+    loudest = torch.cummax(frames.amax(1), 0).values.clamp_min(LEAST_MAXIMUM)
+    final, ahead, first = [], [], 0
+    for n_final, n_ahead in plan:
+        n = n_final + n_ahead
+        known = min(first + n, n_heard)
+        mel = normalise(frames[: 2 * (first + n) + 2], loudest[max(0, 2 * known - 1)])
+        rows = model.encoder.stem(MelWindow.cut(mel, first, n))
+        final.append(rows[:, :n_final])
+        ahead.append(rows[:, n_final:])
+        first += n_final
+    return torch.cat([*final, *ahead], 1), Blocks(plan, filters.device)
+
+
 class EncoderDistillation:
     """An `Objective`.
 
@@ -179,8 +215,11 @@ class EncoderDistillation:
             taught = self._offline(example.clean, n_heard + AFTER)
             view = WholeText(ids.shape[1], self._teacher.decoder.cross_rows(taught))
             said = self._teacher.decoder(ids, view)
-            wanted = self._teacher.vocabulary(said.states[0]).log_softmax(-1)
-        columns, blocks = self._columns(example, n_heard)
+            # The teacher may speak through an int8 vocabulary; both are asked by the exact one.
+            wanted = self._student.vocabulary(said.states[0]).log_softmax(-1)
+        columns, blocks = block_rows(
+            self._student, self._filters, example.heard, example.grid, example.ending
+        )
         states = self._student.encoder(columns, blocks).states
         weight, at = self._weights(blocks, n_heard + AFTER)
         gap = (states[0] - taught[0, at]).square().mean(-1)
@@ -213,28 +252,6 @@ class EncoderDistillation:
         encoder = self._teacher.encoder
         states: Tensor = encoder(encoder.stem(window)).states
         return states
-
-    def _columns(self, example: Example, n_heard: int) -> tuple[Tensor, Blocks]:
-        """Stem rows of all blocks, each as loud as it was known to be then, and their mask.
-
-        The last block is the look that `Recognizer.finish` takes: nothing becomes final in it.
-        """
-        plan = example.grid.plan(len(example.heard))
-        length = sum(n_final for n_final, _ in plan)
-        plan = [*plan, (0, n_heard + example.ending - length)]
-        silence = np.zeros(example.ending * POSITION_HOP + 2 * N_FFT, np.float32)
-        frames = MelStream(self._filters).push(np.concatenate([example.heard, silence]))
-        loudest = torch.cummax(frames.amax(1), 0).values.clamp_min(LEAST_MAXIMUM)
-        final, ahead, first = [], [], 0
-        for n_final, n_ahead in plan:
-            n = n_final + n_ahead
-            known = min(first + n, n_heard)
-            mel = normalise(frames[: 2 * (first + n) + 2], loudest[max(0, 2 * known - 1)])
-            rows = self._student.encoder.stem(MelWindow.cut(mel, first, n))
-            final.append(rows[:, :n_final])
-            ahead.append(rows[:, n_final:])
-            first += n_final
-        return torch.cat([*final, *ahead], 1), Blocks(plan, self._filters.device)
 
     def _weights(self, blocks: Blocks, n: int) -> tuple[Tensor, Tensor]:
         """What each column's gap weighs, and which of the teacher's n positions it is set against.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,11 +19,14 @@ from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError
 from textpro_stream.runtime.hardware import torch_device
 from textpro_stream.train.data import Clip, as_float, hold_out, load_audio, read_clips
-from textpro_stream.train.distillation import EncoderDistillation
+from textpro_stream.train.distillation import Distillation, EncoderDistillation
 from textpro_stream.train.loop import Run, Schedule
-from textpro_stream.train.teacher import hear
+from textpro_stream.train.teacher import Spoken, hear
 from textpro_stream.whisper import WhisperPro
 from textpro_stream.whisper.weights import load_weights
+
+LOSSES = ("states", "tokens", "middle")
+MEASURED = 48  # clips of those held out: more cost minutes at each look and move the means little
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
     parser.add_argument("--accumulate", type=int, default=8, help="clips a step")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--evaluate-every", type=int, default=50, help="steps between two looks at what is held out"
+    )
+    parser.add_argument(
+        "--losses",
+        default="",
+        help="weights for ablations, e.g. states=1,tokens=0,middle=0; the rest as shipped",
+    )
     parser.add_argument(
         "--held-out", default="", help="speakers to measure on, comma-separated, beside one in 20"
     )
@@ -57,7 +69,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             " speakers, or name some in --held-out"
         )
     args.out.mkdir(parents=True, exist_ok=True)
-    teacher = WhisperPro.load(folder, settings.whisper, device)
+    plain = replace(settings.whisper, adapter="", dtype="float32")
+    teacher = WhisperPro.load(folder, plain, device)
     heard = hear(teacher, [*train, *held_out], args.out / "transcripts.json")
     ids = {clip.id for clip in held_out}
     objective = EncoderDistillation(
@@ -66,17 +79,27 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         filters=teacher.filters,
         prompt=teacher.tokens.prompt,
         train=[spoken for spoken in heard if spoken.clip.id not in ids],
-        held_out=[spoken for spoken in heard if spoken.clip.id in ids],
+        held_out=_spread([spoken for spoken in heard if spoken.clip.id in ids], MEASURED),
         noises=[as_float(load_audio(clip)) for clip in read_clips(args.noise)]
         if args.noise
         else [],
         rank=args.rank,
+        rules=_weighed(args.losses),
     )
     print(f"{_told(train)}; held out: {_told(held_out)}", flush=True)
     schedule = Schedule(
-        steps=args.steps, accumulate=args.accumulate, rate=args.rate, seed=args.seed
+        steps=args.steps,
+        accumulate=args.accumulate,
+        rate=args.rate,
+        seed=args.seed,
+        evaluate_every=args.evaluate_every,
     )
-    facts = {"manifest": args.manifest.name, "clips": len(clips), "rank": args.rank}
+    facts = {
+        "manifest": args.manifest.name,
+        "clips": len(clips),
+        "rank": args.rank,
+        "losses": args.losses,
+    }
     Run(
         objective, schedule, args.out, facts=facts, tell=lambda line: print(line, flush=True)
     ).train()
@@ -84,8 +107,26 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _weighed(told: str) -> Distillation:
+    """The shipped rules with other weights of the losses."""
+    weights: dict[str, float] = {}
+    for part in filter(None, told.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            raise ConfigError(f"--losses {part}: give NAME=NUMBER, e.g. states=1") from None
+    if unknown := sorted(set(weights) - set(LOSSES)):
+        raise ConfigError(f"--losses {unknown[0]}: give some of {', '.join(LOSSES)}")
+    return Distillation(**weights)  # type: ignore[arg-type]  # names of numbers only
+
+
+def _spread(heard: list[Spoken], n: int) -> list[Spoken]:
+    return heard if len(heard) <= n else [heard[i * len(heard) // n] for i in range(n)]
+
+
 def _told(clips: list[Clip]) -> str:
     kinds = Counter(clip.kind or "speech" for clip in clips)
     speakers = len({clip.speaker for clip in clips})
     parts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-    return f"{len(clips)} clips of {speakers} speakers ({parts})"
+    return f"{len(clips)} clips of {speakers} speaker{'s' * (speakers != 1)} ({parts})"

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from textpro_stream.checkpoint import Checkpoint, read_config, read_json
 from textpro_stream.errors import WeightsError
 from textpro_stream.linear import Vocabulary, frozen, linear, quantise
+from textpro_stream.lora import fingerprint
+from textpro_stream.whisper.adapter import find_adapter
 from textpro_stream.whisper.model import DecoderBlock, Dimensions, EncoderBlock, Whisper
 
 log = logging.getLogger(__name__)
@@ -24,13 +26,14 @@ WINDOW = 1500  # encoder positions of every published Whisper
 ANCHOR = "encoder.conv1.weight"  # every Whisper has exactly one
 
 
-def load_weights(folder: Path, dtype: str, device: torch.device) -> Whisper:
+def load_weights(folder: Path, dtype: str, device: torch.device, adapter: str = "") -> Whisper:
     """Read a folder with config.json and *.safetensors; the parameters ask for no gradient.
 
     Args:
         folder: Hugging Face layout, Whisper or WhisperPro.
         dtype: float32, bfloat16, float16 or int8 (float32 activations, int8 weights, CPU only).
         device: where the tensors go.
+        adapter: what training added, as `WhisperOptions.adapter` names it; "" for nothing.
 
     Raises:
         WeightsError: a missing file or key, a wrong width; one line that names it.
@@ -47,6 +50,9 @@ def load_weights(folder: Path, dtype: str, device: torch.device) -> Whisper:
     with torch.no_grad():
         _fill(model, tensors)
     model.vocabulary = Vocabulary(model.decoder.embedding, int8=False)
+    if adapter and (found := find_adapter(adapter, tensors.fingerprint())):
+        found.merge(model)
+        log.info("%s: with adapter %s", folder, found.path.name)
     if int8:
         quantise(model.encoder)
         quantise(model.decoder)
@@ -112,6 +118,11 @@ class _Tensors:
 
     def __call__(self, name: str, *shape: int) -> Tensor:
         return self.checkpoint.read(self._prefix + name, shape).to(self.device, self._dtype)
+
+    def fingerprint(self) -> str:
+        """Tells this model's weights from another's, in whatever dtype they are wanted."""
+        name = self._prefix + ANCHOR
+        return fingerprint(self.checkpoint.read(name, self.checkpoint.shape(name)))
 
     def norm(self, norm: nn.LayerNorm, name: str) -> None:
         """Fill a layer norm."""
