@@ -91,7 +91,7 @@ def test_numbers_stand_where_their_names_say() -> None:
             or name.startswith("spelling")
             or not any(told[other] for other in others)
         )
-    assert not any(numbers("So do I, my dear and only friend, I think")[n] for n in NAMES[-6:])
+    assert not any(numbers("So do I, and nobody else in the whole house")[n] for n in NAMES[-6:])
     assert numbers("nothing of that")["no_mark"] == 1.0
 
 
