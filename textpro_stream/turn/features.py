@@ -17,22 +17,11 @@ from numpy.typing import NDArray
 from textpro_stream.contracts import Ending, OpenTurn
 from textpro_stream.turn.completeness import p_end_of_turn
 
-NAMES = (
-    # log-probabilities after the last word, and behind the mark
-    "end",
-    "full_stop",
-    "comma",
-    "question",
-    "exclamation",
-    "word",
-    "closed",
-    # the mark that was written
-    "no_mark",
-    "comma_written",
-    "question_written",
-    "exclamation_written",
-    "dash_written",
-    # the words
+# log-probabilities after the last word, and behind the mark
+ENDING = ("end", "full_stop", "comma", "question", "exclamation", "word", "closed")
+# the mark that was written; none of them: a full stop
+MARK = ("no_mark", "comma_written", "question_written", "exclamation_written", "dash_written")
+WORDS = (
     "rule",
     "hesitates",
     "number_open",
@@ -42,6 +31,7 @@ NAMES = (
     "list_open",
     "list_whole",
 )
+NAMES = (*ENDING, *MARK, *WORDS)
 _LEAST = -12.0  # natural log; less is as good as never
 
 _NUMBERS = frozenset(
