@@ -39,7 +39,7 @@ from textpro_stream.evaluate.mix import read_audio, surround
 from textpro_stream.evaluate.turns import Pause, Turn
 from textpro_stream.pipeline.listener import Listener
 from textpro_stream.pipeline.numbers import TurnNumbers
-from textpro_stream.ports import VadModel
+from textpro_stream.ports import EndOfTurn, VadModel
 from textpro_stream.telemetry.trace import Trace
 from textpro_stream.turn import BargeIn, Endpointer
 
@@ -147,21 +147,11 @@ def _hear(
     vad: VadModel,
     options: TurnOptions,
 ) -> list[Asked]:
-    witness, trace = _Witness(), Trace(MonotonicClock())
+    witness = _Witness()
     watching = replace(
         options, silence_ms=_NEVER_MS, silence_long_ms=_NEVER_LONG_MS, push_to_talk=False
     )
-    listener = Listener(
-        lambda start: whisper.open(start, trace),
-        Endpointer(vad.open(), watching),
-        _NoProsody(),
-        BargeIn(watching),
-        end_of_turn=witness,
-        numbers=TurnNumbers(()),
-        preroll_ms=options.preroll_ms,
-        trace=trace,
-        clock=MonotonicClock(),
-    )
+    listener = open_listener(whisper, vad, watching, witness, BargeIn(watching))
     begin = max(0, round(turn.start_s * SAMPLE_RATE) - FRAME * 5)  # 100 ms: a voice fades in
     samples = surround(clip[begin : _until(turn)], _BEFORE, _BEHIND)
     found: list[Asked] = []
@@ -180,6 +170,28 @@ def _hear(
         n_asked = len(witness.questions)
     listener.finish()
     return found
+
+
+def open_listener(
+    whisper: WhisperPro,
+    vad: VadModel,
+    options: TurnOptions,
+    end_of_turn: EndOfTurn,
+    barge_in: BargeIn,
+) -> Listener:
+    """A conversation's listener, without prosody, on its own."""
+    trace = Trace(MonotonicClock())
+    return Listener(
+        lambda start: whisper.open(start, trace),
+        Endpointer(vad.open(), options, end_of_turn.p_required),
+        _NoProsody(),
+        barge_in,
+        end_of_turn=end_of_turn,
+        numbers=TurnNumbers(()),
+        preroll_ms=options.preroll_ms,
+        trace=trace,
+        clock=MonotonicClock(),
+    )
 
 
 def _until(turn: Turn) -> int:
