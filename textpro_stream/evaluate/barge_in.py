@@ -23,10 +23,10 @@ from textpro_stream import store
 from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, AudioChunk, has_words
 from textpro_stream.errors import ConfigError
-from textpro_stream.events import TurnEnded
 from textpro_stream.evaluate.evidence import open_listener
 from textpro_stream.evaluate.mix import read_audio, surround
 from textpro_stream.evaluate.turns import Turn, read_turns
+from textpro_stream.events import TurnEnded
 from textpro_stream.ports import VadModel
 from textpro_stream.turn import BargeIn, Completeness, is_backchannel, load_vad
 from textpro_stream.turn.barge_in import BargeInSignal
