@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from tiny_whisper import listening_model, melody, save, silence
 
+from textpro_stream.cli.main import main
 from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import Ending, OpenTurn, TokenSpan, samples_of_ms
 from textpro_stream.errors import ConfigError
@@ -101,3 +105,56 @@ def test_what_nothing_can_be_learnt_from_is_refused() -> None:
     one = [asked(10 * i, end=i % 2 == 0, finished=0.5) for i in range(9)]
     with pytest.raises(ConfigError, match="one speaker"):
         train(Examples.of(one), OPTIONS, 1.0)
+
+
+# ------------------------------------------------------------------------------- the whole command
+
+
+def spoken(folder: Path) -> Path:
+    """Turns of four speakers, a pause in each, by a detector that takes tones for voices."""
+    lines = []
+    gap = silence(0.7)
+    for i in range(8):
+        audio = np.concatenate([silence(0.3), melody(1.2, i), gap, melody(1.2, i + 1), gap])
+        soundfile.write(folder / f"{i}.wav", audio, 16_000)
+        for k, (start, end) in enumerate(((1.5, 2.2), (3.4, None))):
+            entry = {
+                "id": f"{i}#{k}",
+                "audio": f"{i}.wav",
+                "speaker": f"s{i % 4}",
+                "kind": "dialogue",
+                "turn_start_s": 0.3,
+                "pause_start_s": start,
+                "pause_end_s": end,
+                "label": "end" if end is None else "hold",
+                "split": "train",
+            }
+            lines.append(json.dumps(entry) + "\n")
+    path = folder / "pauses.jsonl"
+    path.write_text("".join(lines))
+    return path
+
+
+def test_from_a_manifest_to_a_head_that_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asr = save(listening_model(), tmp_path / "asr")
+    path, out = spoken(tmp_path), tmp_path / "run"
+    hearing = ["--asr", str(asr), "--vad", "webrtc", "--device", "cpu", "--threads", "1"]
+    train_it = ["train", "end-of-turn", *hearing, "--manifest", str(path), "--out", str(out)]
+    assert main([*train_it, "--synthetic", "0"]) == 0
+    told = capsys.readouterr().out
+    assert "8 ends and 8 holds of real talk, 4 speakers" in told
+    assert "| encoder states alone |" in told
+    assert (out / "report.md").read_text() in told
+    measure = ["eval", "endpoint", *hearing, str(path), "--cache", str(out / "real.npz")]
+    page = tmp_path / "curve.html"
+    head = str(out / "end_of_turn.safetensors")
+    assert main([*measure, "--head", head, "--html", str(page)]) == 0
+    told = capsys.readouterr().out
+    assert "turns heard" not in told  # they were, in training
+    assert "| head, 20 % budget |" in told
+    assert "Is it over?" in page.read_text()
+    (tmp_path / "bad.jsonl").write_text("{}\n")
+    assert main(["eval", "endpoint", *hearing, str(tmp_path / "bad.jsonl")]) == 2
+    assert "bad.jsonl:1: not a pause" in capsys.readouterr().err

@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from textpro_stream import store
 from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, AudioChunk, has_words
 from textpro_stream.errors import ConfigError
-from textpro_stream.evaluate.evidence import open_listener
+from textpro_stream.evaluate.evidence import load_hearing, open_listener
 from textpro_stream.evaluate.mix import read_audio, surround
 from textpro_stream.evaluate.turns import Turn, read_turns
 from textpro_stream.events import TurnEnded
 from textpro_stream.ports import VadModel
-from textpro_stream.turn import BargeIn, Completeness, is_backchannel, load_vad
+from textpro_stream.turn import BargeIn, Completeness, is_backchannel
 from textpro_stream.turn.barge_in import BargeInSignal
 
 if TYPE_CHECKING:
@@ -73,17 +72,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Print the table."""
     import torch
 
-    from textpro_stream.runtime.hardware import torch_device
-    from textpro_stream.whisper import WhisperPro
-
-    torch.set_num_threads(settings.device.threads or torch.get_num_threads())
     splits, kinds = (frozenset(filter(None, text.split(","))) for text in (args.split, args.kinds))
     turns = read_turns(args.manifest, splits=splits, kinds=kinds)
     if 0 < args.limit < len(turns):
         turns = [turns[i * len(turns) // args.limit] for i in range(args.limit)]
-    folder = store.resolve(settings.whisper.model, "whisper")
-    whisper = WhisperPro.load(folder, settings.whisper, torch_device(settings.device))
-    vad = load_vad(settings.turn, store.resolve("silero-vad", "vad"))
+    whisper, vad = load_hearing(settings)
     with torch.inference_mode():
         said = [say(turn, whisper, vad, settings.turn) for turn in turns]
     print(table(said))

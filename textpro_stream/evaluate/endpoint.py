@@ -18,18 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from textpro_stream import store
 from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.evaluate import policies
-from textpro_stream.evaluate.evidence import Asked, gather
+from textpro_stream.evaluate.evidence import Asked, gather, load_hearing
 from textpro_stream.evaluate.mix import read_audio
 from textpro_stream.evaluate.policies import MOMENTS_S, Cost, Floats, Silences
 from textpro_stream.evaluate.smart_turn import SmartTurn
 from textpro_stream.evaluate.trade_off import draw_page
 from textpro_stream.evaluate.turns import read_turns
 from textpro_stream.ports import EndOfTurn
-from textpro_stream.turn import Completeness, load_vad
+from textpro_stream.turn import Completeness
 from textpro_stream.turn.endpoint import required
 from textpro_stream.turn.head import SHIPPED, Head
 
@@ -137,18 +136,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Print the tables."""
     import torch
 
-    from textpro_stream.runtime.hardware import torch_device
-    from textpro_stream.whisper import WhisperPro
-
-    torch.set_num_threads(settings.device.threads or torch.get_num_threads())
     outside = [(path.stem, SmartTurn(path)) for path in args.onnx]
     turns = read_turns(args.manifest, splits=_set(args.split), kinds=_set(args.kinds))
-    whisper = WhisperPro.load(
-        store.resolve(settings.whisper.model, "whisper"),
-        settings.whisper,
-        torch_device(settings.device),
-    )
-    vad = load_vad(settings.turn, store.resolve("silero-vad", "vad"))
+    whisper, vad = load_hearing(settings)
     with torch.inference_mode():  # as the device thread of a conversation
         asked = gather(
             turns,

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textpro_stream import store
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.config import TurnOptions
+from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import (
     FRAME,
     SAMPLE_RATE,
@@ -41,7 +42,7 @@ from textpro_stream.pipeline.listener import Listener
 from textpro_stream.pipeline.numbers import TurnNumbers
 from textpro_stream.ports import EndOfTurn, VadModel
 from textpro_stream.telemetry.trace import Trace
-from textpro_stream.turn import BargeIn, Endpointer
+from textpro_stream.turn import BargeIn, Endpointer, load_vad
 
 if TYPE_CHECKING:
     from textpro_stream.whisper import WhisperPro
@@ -170,6 +171,21 @@ def _hear(
         n_asked = len(witness.questions)
     listener.finish()
     return found
+
+
+def load_hearing(settings: Settings) -> tuple[WhisperPro, VadModel]:
+    """The recogniser and the detector of some options."""
+    import torch
+
+    from textpro_stream.runtime.hardware import torch_device
+    from textpro_stream.whisper import WhisperPro
+
+    torch.set_num_threads(settings.device.threads or torch.get_num_threads())
+    folder = store.resolve(settings.whisper.model, "whisper")
+    whisper = WhisperPro.load(folder, settings.whisper, torch_device(settings.device))
+    silero = settings.turn.vad == "silero"
+    vad = load_vad(settings.turn, store.resolve("silero-vad", "vad") if silero else None)
+    return whisper, vad
 
 
 def open_listener(

@@ -17,17 +17,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from textpro_stream import store
 from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate import policies
 from textpro_stream.evaluate.endpoint import heard_with, tabulate
-from textpro_stream.evaluate.evidence import Asked, gather
+from textpro_stream.evaluate.evidence import Asked, gather, load_hearing
 from textpro_stream.evaluate.policies import MOMENTS_S
 from textpro_stream.evaluate.turns import read_turns
 from textpro_stream.train.synthetic_turns import SYNTHETIC, make_turns
-from textpro_stream.turn import load_vad
 from textpro_stream.turn.features import ENDING, MARK, NAMES, features
 from textpro_stream.turn.head import Head, HeadWeights
 
@@ -103,15 +101,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Train; 0."""
     import torch
 
-    from textpro_stream.runtime.hardware import torch_device
-    from textpro_stream.whisper import WhisperPro
-
-    torch.set_num_threads(settings.device.threads or torch.get_num_threads())
     splits = frozenset(filter(None, args.split.split(",")))
     turns = read_turns(args.manifest, splits=splits)
-    folder = store.resolve(settings.whisper.model, "whisper")
-    whisper = WhisperPro.load(folder, settings.whisper, torch_device(settings.device))
-    vad = load_vad(settings.turn, store.resolve("silero-vad", "vad"))
+    whisper, vad = load_hearing(settings)
     name = heard_with(settings)
 
     def tell(done: int, of: int) -> None:
