@@ -18,7 +18,7 @@ from textpro_stream.server.app import Server
 
 WORDS = 15  # of each reply: one and a half seconds of audio
 WHOLE = "".join(f" word{n}," for n in range(WORDS))
-VOICE = pcm(sound(("voice", 0.6)))
+VOICE = pcm(sound(("voice", 1.4)))  # without words: less is taken for a cough
 
 
 @asynccontextmanager
