@@ -21,7 +21,7 @@ import numpy as np
 from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.evaluate import policies
-from textpro_stream.evaluate.evidence import Asked, gather, load_hearing
+from textpro_stream.evaluate.evidence import Asked, gather, heard_with, load_hearing
 from textpro_stream.evaluate.mix import read_audio
 from textpro_stream.evaluate.policies import MOMENTS_S, Cost, Floats, Silences
 from textpro_stream.evaluate.smart_turn import SmartTurn
@@ -145,7 +145,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             whisper,
             vad,
             settings.turn,
-            name=heard_with(settings),
+            name=heard_with(settings, whisper),
             cache=args.cache,
             progress=_tell,
         )
@@ -201,11 +201,6 @@ def judge(
     ).reshape(len(asked), len(MOMENTS_S))
     needs = [required(end_of_turn.p_required, round(s * SAMPLE_RATE), options) for s in MOMENTS_S]
     return Judged(name, p_end, policies.decide(p_end - np.array(needs), 0.0, 0.0, np.inf))
-
-
-def heard_with(settings: Settings) -> str:
-    """What the evidence depends on, for its cache."""
-    return repr((settings.whisper, settings.turn.vad, settings.turn.threshold))
 
 
 def _heard_by(model: SmartTurn, asked: Sequence[Asked]) -> Floats:

@@ -188,6 +188,14 @@ def load_hearing(settings: Settings) -> tuple[WhisperPro, VadModel]:
     return whisper, vad
 
 
+def heard_with(settings: Settings, whisper: WhisperPro) -> str:
+    """What evidence depends on, for its cache: options, and the weights, adapters included."""
+    model = whisper.model
+    total = sum(float(t.double().sum()) for t in (*model.parameters(), *model.buffers()))
+    turn = settings.turn
+    return repr((settings.whisper, f"{total:.3f}", turn.vad, turn.threshold, turn.eager_ms))
+
+
 def open_listener(
     whisper: WhisperPro,
     vad: VadModel,

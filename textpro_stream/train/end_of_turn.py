@@ -21,8 +21,8 @@ from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate import policies
-from textpro_stream.evaluate.endpoint import heard_with, tabulate
-from textpro_stream.evaluate.evidence import Asked, gather, load_hearing
+from textpro_stream.evaluate.endpoint import tabulate
+from textpro_stream.evaluate.evidence import Asked, gather, heard_with, load_hearing
 from textpro_stream.evaluate.policies import MOMENTS_S
 from textpro_stream.evaluate.turns import read_turns
 from textpro_stream.train.synthetic_turns import SYNTHETIC, make_turns
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     splits = frozenset(filter(None, args.split.split(",")))
     turns = read_turns(args.manifest, splits=splits)
     whisper, vad = load_hearing(settings)
-    name = heard_with(settings)
+    name = heard_with(settings, whisper)
 
     def tell(done: int, of: int) -> None:
         if done % 50 == 0 or done == of:
