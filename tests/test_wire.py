@@ -58,6 +58,14 @@ CASES: list[tuple[events.Event, str, dict[str, object]]] = [
             "rate_tps": 3.0,
         },
     ),
+    (
+        events.TranscriptRevised(2, 16000, (SPAN,)),
+        "transcript.revised",
+        {
+            "text": " Hello",
+            "tokens": [{"text": " Hello", "start_s": 0.1, "end_s": 0.3, "logprob": -0.25}],
+        },
+    ),
     (events.TurnEager(2, 16000), "turn.eager", {}),
     (events.TurnResumed(2, 16000), "turn.resumed", {}),
     (

@@ -34,8 +34,12 @@ class WhisperOptions(Checked):
     # What training added to the model: auto takes the one that is shipped for it, if any; "" takes
     # none; or a file made by `textpro train encoder`.
     adapter: str = "auto"
-    dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"  # of the layers
+    # Of the layers. auto: int8 on the CPU (docs/notes/0015), float32 elsewhere.
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     commit: Literal["agreement", "attention"] = "agreement"  # two drafts agree | frame is old
+    # Hear a turn again as a whole at each pause, and reply to the words as they are then; they are
+    # told in `transcript.revised`. Fewer errors, more work in each pause.
+    revise: bool = False
     guards: bool = True  # no-speech, rate and loop guards; off only for measurement
 
     def _check_together(self) -> None:

@@ -94,6 +94,14 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Revision:
+    """Committed words, decoded again with all that was heard around them."""
+
+    kept: int  # spans of the turn, from its first, that stand as they are
+    spans: tuple[TokenSpan, ...]  # in place of all the others, the preview's included
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ListenedFrame:
     """One frame of audio and the words that were committed with it."""
 
@@ -145,6 +153,12 @@ class OpenTurn:
     def text(self) -> str:
         """All of its words."""
         return "".join(span.text for span in (*self.spans, *self.tail))
+
+
+def bare_words(text: str) -> list[str]:
+    """Its words without case and marks: two texts with the same ones say the same."""
+    words = ("".join(c for c in word if c.isalnum()) for word in text.lower().split())
+    return [word for word in words if word]
 
 
 def has_words(text: str) -> bool:

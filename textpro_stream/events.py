@@ -85,6 +85,24 @@ class WordsCommitted:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TranscriptRevised:
+    """The turn's words, where hearing it as a whole changed some that were committed.
+
+    The last word about them: it comes once, right before `TurnEnded`, whose transcript it is. Only
+    with `whisper.revise`.
+    """
+
+    turn: int
+    at: int
+    spans: tuple[TokenSpan, ...]  # all of the turn
+
+    @property
+    def text(self) -> str:
+        """The whole transcript."""
+        return "".join(span.text for span in self.spans)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ProsodyUpdated:
     """A finished prosody window."""
 
@@ -230,6 +248,7 @@ Event = (
     | SpeechStopped
     | HypothesisChanged
     | WordsCommitted
+    | TranscriptRevised
     | ProsodyUpdated
     | TurnEager
     | TurnResumed

@@ -34,6 +34,7 @@ from textpro_stream.events import (
     SpeechStarted,
     SpeechStopped,
     ToolCalled,
+    TranscriptRevised,
     TurnEager,
     TurnEnded,
     TurnLatency,
@@ -103,6 +104,11 @@ def _fields(event: Event, *, vectors: bool) -> tuple[str, Json]:
                 "text": event.text,
                 "start_s": _time(spans[0].start),
                 "end_s": _time(spans[-1].end),
+                "tokens": [_token(span) for span in spans],
+            }
+        case TranscriptRevised(spans=spans):
+            return "transcript.revised", {
+                "text": event.text,
                 "tokens": [_token(span) for span in spans],
             }
         case ProsodyUpdated(window=window):

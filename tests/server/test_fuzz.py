@@ -43,6 +43,7 @@ LEAN = {
     "speech.stopped": HEAD | {"speech_s"},
     "transcript.hypothesis": HEAD | {"text"},
     "transcript.committed": HEAD | {"text", "start_s", "end_s", "tokens"},
+    "transcript.revised": HEAD | {"text", "tokens"},
     "prosody.window": HEAD | {"start_s", "end_s", "n_tokens", "energy_dbfs"},
     "turn.eager": HEAD,
     "turn.resumed": HEAD,

@@ -28,6 +28,7 @@ from textpro_stream.contracts import (
     Preview,
     ProsodyWindow,
     ReplyOptions,
+    Revision,
     SpokenChunk,
     TextDelta,
     TokenSpan,
@@ -86,6 +87,8 @@ class Script:
     delay_s: float = 0.5  # of commits
     recognizer_fails_at_s: float = float("inf")
     failures: float = float("inf")  # how often at most
+    # What hearing the turn as a whole says from there on: the first word counted, and the others.
+    revision: tuple[int, tuple[str, ...]] | None = None
     opened_at: list[int] = field(default_factory=list)
     previews: int = 0
 
@@ -128,6 +131,13 @@ class ScriptedRecognizer:
 
     def finish(self) -> Sequence[Transcript]:
         return [Transcript(self._take(self._end))]
+
+    def revise(self) -> Revision | None:
+        if self._script.revision is None:
+            return None
+        kept, texts = self._script.revision
+        spans = [TokenSpan((9,), text, 0, self._end, -0.1, STATES) for text in texts]
+        return Revision(kept, tuple(spans))
 
     def _take(self, until: float) -> tuple[TokenSpan, ...]:
         spans = self._tail(until)

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> WhisperPro:
-    return WhisperPro.load(folder, WhisperOptions(adapter=""), CPU)
+    return WhisperPro.load(folder, WhisperOptions(adapter="", dtype="float32"), CPU)
 
 
 def spoken(name: str, seed: int, seconds: float = 3.0) -> Spoken:

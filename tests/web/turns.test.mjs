@@ -47,6 +47,18 @@ test("committed words never change while a turn grows", () => {
   }
 });
 
+test("revised words take the place of those committed", () => {
+  const turns = new Turns();
+  turns.begin("s1");
+  for (const event of RECORDED) {
+    turns.apply(event);
+    if (event.type !== "transcript.committed") continue;
+    const tokens = [{ text: " Where", start_s: 0, end_s: 1 }, { text: " is", start_s: 1, end_s: 2 }];
+    turns.apply({ ...event, type: "transcript.revised", text: " Where is", tokens });
+    assert.equal(turns.get(event.turn).text, "Where is");
+  }
+});
+
 test("a new session counts from one, and the old turns stay", () => {
   const turns = recorded();
   turns.begin("s2");

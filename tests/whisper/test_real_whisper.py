@@ -44,7 +44,7 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def tiny(folder: Path) -> WhisperPro:
-    return WhisperPro.load(folder, WhisperOptions(), torch.device("cpu"))
+    return WhisperPro.load(folder, WhisperOptions(dtype="float32"), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +18,11 @@ from transformers import WhisperForConditionalGeneration
 from textpro_stream.config import WhisperOptions
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Ending, TokenSpan, Transcript
 from textpro_stream.whisper import Recognizer, WhisperPro
+from textpro_stream.whisper.blocks import Grid
 from textpro_stream.whisper.decoding import Encode, encode
 from textpro_stream.whisper.mel import LEAST_MAXIMUM, MelStream, normalise
 from textpro_stream.whisper.model import MelWindow, Whisper
+from textpro_stream.whisper.policy import Policy
 
 CPU = torch.device("cpu")
 Audio = NDArray[np.float32]
@@ -81,7 +83,7 @@ def generated(folder: Path, audio: Audio, n: int) -> list[int]:
 @pytest.mark.parametrize("folder", ["multilingual_folder", "listening_folder"])
 def test_offline_is_transformers_greedy(folder: str, request: pytest.FixtureRequest) -> None:
     path, audio = request.getfixturevalue(folder), melody(3, 1)
-    found = ids_of(offline(WhisperPro.load(path, WhisperOptions(), CPU), audio))
+    found = ids_of(offline(WhisperPro.load(path, WhisperOptions(dtype="float32"), CPU), audio))
     expected = generated(path, audio, 30)
     assert len(expected) > 3
     assert found[: len(expected)] == expected
@@ -126,7 +128,9 @@ def test_cutting_differently_changes_nothing(
 def test_nor_with_other_rules(
     listening_folder: Path, audio: Audio, sizes: list[int], commit: Literal["agreement"]
 ) -> None:
-    options = WhisperOptions(block_ms=640, look_ahead_ms=0, commit=commit, guards=False)
+    options = WhisperOptions(
+        block_ms=640, look_ahead_ms=0, dtype="float32", commit=commit, guards=False
+    )
     model = WhisperPro.load(listening_folder, options, CPU)
     assert run(model, audio, sizes) == run(model, audio) != []
 
@@ -288,7 +292,7 @@ def held_bytes(thing: object, shared: WhisperPro, seen: set[int]) -> int:
 def test_a_minute_costs_no_more_per_second_than_its_beginning(
     listening_folder: Path, what: str
 ) -> None:
-    model = WhisperPro.load(listening_folder, WhisperOptions(), CPU)
+    model = WhisperPro.load(listening_folder, WhisperOptions(dtype="float32"), CPU)
     noise = 0.02 * np.random.default_rng(0).standard_normal(60 * SAMPLE_RATE).astype(np.float32)
     audio = {"melody": melody(60, 8), "silence": silence(60), "noise": noise}[what]
     recognizer, sizes, works = model.open(), list[int](), list[tuple[int, ...]]()
@@ -315,7 +319,7 @@ def test_a_minute_costs_no_more_per_second_than_its_beginning(
 def test_segments_roll_without_a_seam(
     listening_folder: Path, commit: Literal["agreement", "attention"]
 ) -> None:
-    model = WhisperPro.load(listening_folder, WhisperOptions(commit=commit), CPU)
+    model = WhisperPro.load(listening_folder, WhisperOptions(dtype="float32", commit=commit), CPU)
     recognizer = model.open()
     transcripts = [t for chunk in pieces(melody(60, 0)) for t in recognizer.push(chunk)]
     spans = committed([*transcripts, *recognizer.finish()])
@@ -326,7 +330,7 @@ def test_segments_roll_without_a_seam(
 
 
 def test_speech_behind_a_false_end_is_heard_after_all(listening_folder: Path) -> None:
-    model = WhisperPro.load(listening_folder, WhisperOptions(), CPU)
+    model = WhisperPro.load(listening_folder, WhisperOptions(dtype="float32"), CPU)
     starts = [heard.start for heard in run(model, melody(60, 3))]  # it ends too early once
     assert 2 * SAMPLE_RATE < max(np.diff(starts)) < 5 * SAMPLE_RATE
     assert starts[-1] > 59 * SAMPLE_RATE
@@ -422,3 +426,61 @@ def test_an_observer_hears_of_encoder_and_decoder(listener: WhisperPro) -> None:
     recognizer = listener.open(observer=busy)
     recognizer.push(AudioChunk(melody(1, 13), 0))
     assert busy.names == ["encoder", "decoder"] * 3  # blocks of 320 ms
+
+
+# ------------------------------------------------------------------------------- heard as a whole
+
+
+def doubting(model: WhisperPro, doubted: float = 0.0) -> Policy:
+    """Rules under which every word is in doubt, or none."""
+    return replace(model.policy, commit=replace(model.policy.commit, doubted=doubted))
+
+
+@modest
+@given(tune=tunes)
+def test_a_revision_is_what_the_audio_says_in_one_block(listener: WhisperPro, tune: Audio) -> None:
+    whole = listener.open(policy=replace(listener.policy, grid=Grid(block=1400, look_ahead=0)))
+    whole.push(AudioChunk(tune, 0))
+    recognizer = listener.open(policy=doubting(listener))
+    for chunk in pieces(tune):
+        recognizer.push(chunk)
+    revision = recognizer.revise()
+    assert revision is not None
+    assert revision.kept == 0
+    assert list(map(Heard.of, revision.spans)) == list(map(Heard.of, committed(whole.finish())))
+
+
+@modest
+@given(tune=tunes)
+def test_asking_for_a_revision_changes_nothing(listener: WhisperPro, tune: Audio) -> None:
+    recognizer = listener.open(policy=doubting(listener))
+    found = []
+    for chunk in pieces(tune):
+        found += recognizer.push(chunk)
+        recognizer.revise()
+    found += recognizer.finish()
+    assert [Heard.of(span) for span in committed(found)] == run(listener, tune)
+
+
+def test_a_long_turn_is_heard_again_from_its_last_roll_on(listener: WhisperPro) -> None:
+    audio = np.concatenate([melody(20, 3), silence(1.5), melody(12, 4)])
+    recognizer = listener.open(640, policy=doubting(listener))
+    found = [s for c in pieces(audio, start=640) for s in committed(recognizer.push(c))]
+    revision = recognizer.revise()
+    assert recognizer.work.segments > 1
+    assert revision is not None
+    assert 0 < revision.kept <= len(found)
+    assert revision.spans[0].start >= found[revision.kept - 1].end
+    assert revision.spans[-1].end <= 640 + len(audio)
+
+
+def test_words_that_are_sure_are_not_heard_again(listener: WhisperPro) -> None:
+    recognizer = listener.open(policy=doubting(listener, -100.0))
+    for chunk in pieces(melody(3, 1)):
+        recognizer.push(chunk)
+    assert recognizer.preview().spans
+    assert recognizer.revise() is None
+
+
+def test_nothing_heard_is_nothing_to_hear_again(listener: WhisperPro) -> None:
+    assert listener.open().revise() is None

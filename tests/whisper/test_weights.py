@@ -204,6 +204,12 @@ def test_a_damaged_folder_is_refused_in_one_line(folder: Path, name: str) -> Non
     assert "\n" not in str(refused.value)
 
 
+def test_the_default_suits_the_device(folder: Path) -> None:
+    assert hear(folder, dtype="auto") == hear(folder, dtype="int8")
+    elsewhere = WhisperPro.load(folder, WhisperOptions(), torch.device("meta"))
+    assert elsewhere.model.dtype == torch.float32  # a GPU has no use for int8
+
+
 def test_int8_is_refused_off_the_cpu(random_folder: Path) -> None:
     with pytest.raises(TextproError, match="int8 runs on the CPU only"):
         WhisperPro.load(random_folder, WhisperOptions(dtype="int8"), torch.device("cuda"))

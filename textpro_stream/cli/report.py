@@ -59,6 +59,8 @@ def _line(event: ev.Event) -> str | None:
             return f"speech   turn {event.turn}"
         case ev.WordsCommitted():
             return f"words   {event.text}"
+        case ev.TranscriptRevised(text=text):
+            return f"revised {text}"
         case ev.ProsodyUpdated(window=window):
             return f"tone     {describe(window)}"
         case ev.TurnEnded(transcript=transcript, reason=reason):

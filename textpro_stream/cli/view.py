@@ -97,6 +97,8 @@ class Screen:
             case ev.WordsCommitted(text=text):
                 turn.words += text
                 turn.tail = turn.tail.removeprefix(text)
+            case ev.TranscriptRevised(text=text):
+                turn.words = text
             case ev.ProsodyUpdated(window=window):
                 turn.windows.append(window)
             case ev.TurnEager():

@@ -1,7 +1,8 @@
 """What the model says of a whole clip, run by `transformers`: texts and word ends to compare with.
 
 The library's own greedy `generate` over padded 30 s windows, with its alignment of tokens to
-audio. Slow (about a second a clip), so results are kept in a file beside the run where asked.
+audio. Slow (about a second a clip), so results are kept in a file beside the run where asked, and
+our own offline texts with them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,38 +32,65 @@ class Reference:
     words: tuple[TimedWord, ...]  # with the end of each
 
 
-def transcribe_references(
-    folder: Path,
-    items: Sequence[Item],
-    read: Callable[[Path], NDArray[np.float32]],
-    kept: Path | None,
-) -> dict[str, Reference]:
-    """References of the clips that fit one window, by id.
+class References:
+    """What does not stream, and so need not be computed again: the library's texts, and ours.
 
     Args:
-        folder: the model.
-        items: clips; those over 30 s are left out (the library would seek by timestamps).
-        read: gives a clip as mono 16 kHz.
         kept: JSON file to take results from and add new ones to, or None.
+        model: its name; another's results stand beside them in the same file.
+        folder: of the model.
     """
-    known: dict[str, Reference] = {}
-    if kept is not None and kept.exists():
-        for name, entry in json.loads(kept.read_text()).items():
-            words = tuple(TimedWord(word["text"], word["at_s"]) for word in entry["words"])
-            known[name] = Reference(entry["text"], words)
-    missing = [item for item in items if item.id not in known and item.duration_s <= LONGEST_S]
-    if missing:
+
+    def __init__(self, kept: Path | None, model: str, folder: Path) -> None:
+        self._kept, self._folder = kept, folder
+        self._library, self._offline = f"{model}, library", f"{model}, offline"
+        self._file: dict[str, dict[str, Any]] = {}
+        if kept is not None and kept.exists():
+            self._file = json.loads(kept.read_text())
+        self.library = {
+            name: Reference(
+                entry["text"],
+                tuple(TimedWord(word["text"], word["at_s"]) for word in entry["words"]),
+            )
+            for name, entry in self._file.get(self._library, {}).items()
+        }
+        self.offline: dict[str, str] = dict(self._file.get(self._offline, {}))
+
+    def transcribe(
+        self, items: Sequence[Item], read: Callable[[Path], NDArray[np.float32]]
+    ) -> None:
+        """Complete the library's side, for clips that fit one window.
+
+        Args:
+            items: clips; those over 30 s are left out (the library would seek by timestamps).
+            read: gives a clip as mono 16 kHz.
+        """
+        missing = [
+            item for item in items if item.id not in self.library and item.duration_s <= LONGEST_S
+        ]
+        if not missing:
+            return
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-        model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-        processor = WhisperProcessor.from_pretrained(folder)
+        model = WhisperForConditionalGeneration.from_pretrained(self._folder, dtype=torch.float32)
+        processor = WhisperProcessor.from_pretrained(self._folder)
         for item in missing:
             audio = read(item.audio)
             if len(audio) <= LONGEST_S * SAMPLE_RATE:
-                known[item.id] = _reference(model, processor, audio)
-    if kept is not None and missing:
-        kept.write_text(json.dumps({name: asdict(entry) for name, entry in known.items()}))
-    return known
+                self.library[item.id] = _reference(model, processor, audio)
+        self._write()
+
+    def keep_offline(self, name: str, text: str) -> None:
+        """Add what our own offline pass made of a clip."""
+        self.offline[name] = text
+        self._write()
+
+    def _write(self) -> None:
+        if self._kept is None:
+            return
+        self._file[self._library] = {name: asdict(entry) for name, entry in self.library.items()}
+        self._file[self._offline] = self.offline
+        self._kept.write_text(json.dumps(self._file))
 
 
 def _reference(model: object, processor: object, audio: NDArray[np.float32]) -> Reference:

@@ -42,7 +42,7 @@ from textpro_stream.pipeline.listener import Control, Listened, Listener, Push, 
 from textpro_stream.pipeline.numbers import TurnNumbers
 from textpro_stream.pipeline.recording import Recorder
 from textpro_stream.pipeline.responder import Asked, Close, Follow, Responder, Task
-from textpro_stream.pipeline.spoken_turn import SpokenTurn
+from textpro_stream.pipeline.spoken_turn import SpokenTurn, WorkTotals
 from textpro_stream.runtime.device import Step
 from textpro_stream.telemetry.marks import Arrivals, TurnMarks
 from textpro_stream.telemetry.trace import Trace
@@ -112,6 +112,11 @@ class Conversation:
     def position(self) -> int:
         """Samples heard so far."""
         return self._listener.position
+
+    @property
+    def work(self) -> WorkTotals:
+        """What recognising the turns so far has taken."""
+        return self._listener.totals
 
     @property
     def tokens_cached(self) -> int:

@@ -36,6 +36,7 @@ from textpro_stream.events import (
     ProsodyUpdated,
     SpeechStarted,
     SpeechStopped,
+    TranscriptRevised,
     TurnEager,
     TurnEnded,
     TurnEndReason,
@@ -78,6 +79,8 @@ class Listener:
         preroll_ms: audio from before the voice was noticed that the recognizer gets.
         trace: told where the audio clock stands and of time spent on voice activity.
         clock: for marks only; decides nothing.
+        revises: at a pause the turn is heard again as a whole, and replied to as that understands
+            it.
     """
 
     def __init__(
@@ -92,11 +95,13 @@ class Listener:
         preroll_ms: int,
         trace: Trace,
         clock: Clock,
+        revises: bool = False,
     ) -> None:
         self._open, self._endpointer, self._prosody = open_recognizer, endpointer, prosody
         self._barge_in, self._end_of_turn = barge_in, end_of_turn
         self._preroll, self._numbers = samples_of_ms(preroll_ms), numbers
         self._trace, self._clock = trace, clock
+        self._revises = revises
         self._recent: deque[AudioChunk] = deque(maxlen=(self._preroll + OPENING) // FRAME)
         self._turn: SpokenTurn | None = None
         self._n_turns = 0  # the number of the last turn that was spoken
@@ -267,6 +272,8 @@ class Listener:
         turn.tail, turn.ending = preview.spans, preview.ending
         text = "".join(span.text for span in turn.tail)
         self._show(turn, text)
+        if self._revises:
+            turn.revise()
         turn.silent_since = speech
         self._ask(turn)
         if has_words(turn.transcript + text):
@@ -282,7 +289,7 @@ class Listener:
         held, turn.held = turn.held or [], None
         if has_words(turn.transcript + "".join(span.text for span in turn.tail)):
             self._events.append(TurnResumed(turn.number, self.position))
-        turn.tail, turn.ending = (), None
+        turn.tail, turn.revised, turn.ending = (), None, None
         return self._recognize(turn, held)
 
     def _end(
@@ -295,6 +302,11 @@ class Listener:
         committed = self._recognize(turn, [frame]) if frame else []
         committed += self._take(turn, turn.recognizer.finish())
         turn.tail = ()
+        if self._revises and turn.held is None:  # no pause came before
+            turn.revise()
+        if turn.revised is not None:
+            revised = TranscriptRevised(turn.number, self.position, turn.revised)
+            self._events.append(revised)
         turn.marks.note("asr_final", self._clock.now())
         self.totals.add(turn)
         assert signal.reason is not None, "an endpoint has a reason"

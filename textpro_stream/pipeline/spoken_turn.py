@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from textpro_stream.contracts import AudioChunk, Ending, OpenTurn, TokenSpan, has_words
+from textpro_stream.contracts import (
+    AudioChunk,
+    Ending,
+    OpenTurn,
+    TokenSpan,
+    bare_words,
+    has_words,
+)
 from textpro_stream.ports import Recognizer
 from textpro_stream.telemetry.marks import TurnMarks
 
@@ -20,6 +27,7 @@ class SpokenTurn:
     spans: list[TokenSpan] = field(default_factory=list)  # committed so far
     tail: Sequence[TokenSpan] = ()  # what the preview holds beyond them
     ending: Ending | None = None  # what the preview tells of it
+    revised: tuple[TokenSpan, ...] | None = None  # all its words, where they were heard otherwise
     held: list[AudioChunk] | None = None  # frames kept back while the turn may be over
     silent_since: int = 0  # samples; where the last voice before the pause ended
     shown: str = ""  # the last hypothesis that went out
@@ -30,12 +38,27 @@ class SpokenTurn:
 
     @property
     def transcript(self) -> str:
-        """Its committed words."""
-        return "".join(span.text for span in self.spans)
+        """Its words: those committed, unless they were revised."""
+        return "".join(span.text for span in self.revised or self.spans)
 
     def as_open(self, *, over: bool) -> OpenTurn:
         """The turn as it is told to whoever replies."""
+        if self.revised is not None:
+            return OpenTurn(self.number, self.revised, (), over, self.ending)
         return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over, self.ending)
+
+    def revise(self) -> None:
+        """Hear it again as a whole, and take what that says where it says something else."""
+        self.revised = None
+        revision = self.recognizer.revise()
+        if revision is None:
+            return
+        spans = (*self.spans[: revision.kept], *revision.spans)
+        text = "".join(span.text for span in spans)
+        before = "".join(span.text for span in (*self.spans, *self.tail))
+        # Words that somebody has seen do not vanish altogether: they were no noise a moment ago.
+        if has_words(text) and bare_words(text) != bare_words(before):
+            self.revised = spans
 
 
 @dataclass(slots=True)

@@ -22,10 +22,12 @@ from textpro_stream.contracts import (
     AudioChunk,
     Ending,
     Preview,
+    Revision,
     TokenSpan,
     Transcript,
 )
 from textpro_stream.ports import Observer
+from textpro_stream.whisper.cache import Slot
 from textpro_stream.whisper.decoding import Encode, encode
 from textpro_stream.whisper.draft import Drafted, Outcome, View
 from textpro_stream.whisper.mel import N_FFT, Spectrum
@@ -63,7 +65,11 @@ class Recognizer:
         self._heard = 0  # positions complete so far, from the stream's start
         self._samples = 0  # in whole blocks
         self._end = start  # samples: end of the last committed span
+        self._n_spans = 0  # committed
+        # As the segment began: words that it hears again, spans committed before it, their end.
+        self._opened: tuple[Sequence[Drafted], int, int] = (), 0, start
         self._preview: Preview | None = None
+        self._previewed: list[Drafted] = []  # its tokens
         whisper = model.model
         edge = torch.zeros(0, whisper.dims.d_model, dtype=whisper.dtype, device=whisper.device)
         self._edge = edge  # final states, newest last
@@ -75,7 +81,7 @@ class Recognizer:
         """Take audio; give what the blocks that it completes have changed."""
         if self._finished:
             raise RuntimeError("push after finish: open a new recognizer for the next turn")
-        self._preview = None
+        self._preview, self._previewed = None, []
         self._pending.append(item.samples)
         self._n_pending += len(item.samples)
         block = self._policy.grid.block * POSITION_HOP
@@ -103,6 +109,34 @@ class Recognizer:
         self.work.tokens_committed += sum(len(span.ids) for span in spans)
         return (Transcript(committed=spans),)
 
+    def revise(self) -> Revision | None:
+        """Encode the segment anew, each position seeing all others, and decode it from its start.
+
+        What streaming has made final, in the encoder and of the words, had seen less. In a slot of
+        its own, so it leaves no trace. None also where no word is in doubt, and where the text does
+        not come to its end.
+        """
+        n_heard = self._n_whole
+        if n_heard <= 0:
+            return None
+        carried, kept, after = self._opened
+        words = [*self._segment.committed[len(carried) :], *self._previewed]
+        if words and min(word.logprob for word in words) > self._policy.commit.doubted:
+            return None
+        spectrum, available = self._closed(n_heard)
+        slot = self._model.pool.take()
+        with self._observer.span("encoder"):
+            mel = spectrum.look(available, n_heard)
+            encode(self._model.model, [Encode(slot, mel, 0, available)])
+        segment = self._segment_in(slot, carried)
+        with self._observer.span("decoder"):
+            outcome = segment.look(View(available, n_heard, True, spectrum.levels))
+        self.work.positions_provisional += available
+        self.work.decoder_passes += segment.passes
+        if outcome.why not in ("end", "silence"):
+            return None  # a guard ended it, perhaps in the middle: what was committed is safer
+        return Revision(kept, self._spans(outcome.draft, after))
+
     def _step(self, audio: NDArray[np.float32]) -> Transcript:
         """One block."""
         grid, segment = self._policy.grid, self._segment
@@ -119,6 +153,7 @@ class Recognizer:
         self.work.tokens_committed += len(drafted)
         committed = self._spans(drafted)
         if committed:
+            self._n_spans += len(committed)
             self._end = committed[-1].end
             self._progress = heard
         hypothesis = self._spans([] if segment.muted else segment.draft)
@@ -156,17 +191,27 @@ class Recognizer:
 
         Leaves no trace: nothing becomes final, and the next block overwrites what was written.
         """
-        n_heard = (self._samples + self._n_pending) // POSITION_HOP - self._origin
+        n_heard = self._n_whole
         if n_heard <= 0:
             return Preview()
+        spectrum, available = self._closed(n_heard)
+        first = self._segment.length
+        outcome, states = self._look(spectrum, available, 0, n_heard, final=True)
+        self._previewed = outcome.draft
+        edge = self._newest(states[: max(0, n_heard - first)]).float().cpu().numpy()
+        return Preview(self._spans(outcome.draft), _ending(outcome, edge))
+
+    @property
+    def _n_whole(self) -> int:
+        """Positions of the segment's audio, what waits for a block included."""
+        return (self._samples + self._n_pending) // POSITION_HOP - self._origin
+
+    def _closed(self, n_heard: int) -> tuple[Spectrum, int]:
+        """The segment's spectrum with the pending audio and silence; positions to look at."""
         spectrum = self._spectrum.fork()
         spectrum.push(np.concatenate([*self._pending, np.zeros(SILENCE + N_FFT, np.float32)]))
         window = self._model.model.dims.n_positions
-        available = min(n_heard + SILENCE // POSITION_HOP, window)
-        first = self._segment.length
-        outcome, states = self._look(spectrum, available, 0, n_heard, final=True)
-        edge = self._newest(states[: max(0, n_heard - first)]).float().cpu().numpy()
-        return Preview(self._spans(outcome.draft), _ending(outcome, edge))
+        return spectrum, min(n_heard + SILENCE // POSITION_HOP, window)
 
     def _roll(self, available: int) -> Roll | None:
         policy, segment, last = self._policy, self._segment, self._segment.last_position
@@ -187,14 +232,18 @@ class Recognizer:
         self._edge = self._edge[: max(0, len(self._edge) - heard_again)]
         self._spectrum.drop(next_one.begin)
         self._origin += next_one.begin
+        self._opened = next_one.carried, self._n_spans, self._end
         self._progress = self._heard
         self._segment = self._open_segment(next_one.carried)
         self.work.segments += 1
 
     def _open_segment(self, carried: Sequence[Drafted]) -> Segment:
+        return self._segment_in(self._slot, carried)
+
+    def _segment_in(self, slot: Slot, carried: Sequence[Drafted]) -> Segment:
         policy = self._policy
         return Segment(
-            self._slot,
+            slot,
             self._model.decoder,
             self._model.tokens,
             carried=carried,
@@ -203,13 +252,13 @@ class Recognizer:
             drafting=policy.drafting,
         )
 
-    def _spans(self, drafted: Sequence[Drafted]) -> tuple[TokenSpan, ...]:
+    def _spans(self, drafted: Sequence[Drafted], after: int | None = None) -> tuple[TokenSpan, ...]:
         return time_spans(
             drafted,
             self._model.tokens,
             self._policy.timing,
             origin=self._start + self._origin * POSITION_HOP,
-            after=self._end,
+            after=self._end if after is None else after,
             end=self._start + self._samples + self._n_pending,
         )
 

@@ -35,7 +35,10 @@ class WhisperPro:
 
     def __init__(self, folder: Path, options: WhisperOptions, device: torch.device) -> None:
         self.policy = Policy.of(options)
-        self.model = load_weights(folder, options.dtype, device, options.adapter)
+        dtype: str = options.dtype
+        if dtype == "auto":
+            dtype = "int8" if device.type == "cpu" else "float32"
+        self.model = load_weights(folder, dtype, device, options.adapter)
         dims = self.model.dims
         # On the CPU the vocabulary is a third of a pass in float32 and a thirtieth in int8.
         vocabulary = Vocabulary(self.model.decoder.embedding, int8=device.type == "cpu")

@@ -146,6 +146,10 @@ export class Turns {
       case "transcript.committed":
         turn.take(message.tokens ?? [message]);
         return true;
+      case "transcript.revised":
+        turn.words = [];
+        turn.take(message.tokens);
+        return true;
       case "prosody.window":
         turn.windows.push(/** @type {any} */ (message));
         return true;
