@@ -45,7 +45,10 @@ KEEPERS = {
         "scripted:LevelVad",
     ),
     "Endpointer": ("textpro_stream.turn.endpoint:Endpointer",),
-    "EndOfTurn": ("textpro_stream.turn.completeness:Completeness",),
+    "EndOfTurn": (
+        "textpro_stream.turn.completeness:Completeness",
+        "textpro_stream.turn.head:Head",
+    ),
     "Recognizer": (
         "textpro_stream.whisper.recognizer:Recognizer",
         "scripted:ScriptedRecognizer",

@@ -68,6 +68,32 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Ending:
+    """Why the recognizer would stop writing where the audio ends, and what it heard just before.
+
+    Log-probabilities are natural. They tell a sentence that is complete from one that lacks a word:
+    a recognizer is a language model too.
+    """
+
+    end: float  # of end-of-text after the last word, where no mark stands yet
+    full_stop: float  # of each mark there; what is left is the probability of another word
+    comma: float
+    question: float
+    exclamation: float
+    closed: float  # of end-of-text behind the mark that was written; `end` if there is none
+    # (n, d_model) encoder states up to the edge, 20 ms each; the last is the newest
+    states: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """What the recognizer would commit, were the audio to end here."""
+
+    spans: tuple[TokenSpan, ...] = ()
+    ending: Ending | None = None  # None: it cannot tell, or heard no words
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Revision:
     """Committed words, decoded again with all that was heard around them."""
 
@@ -121,6 +147,7 @@ class OpenTurn:
     spans: tuple[TokenSpan, ...] = ()  # committed; typed words are a span without states
     tail: tuple[TokenSpan, ...] = ()  # what would be committed, were the turn over now
     over: bool = False  # it is, or may be: be ready to reply
+    ending: Ending | None = None  # what the recognizer knew of it when the pause began
 
     @property
     def text(self) -> str:

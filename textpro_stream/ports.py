@@ -20,11 +20,11 @@ from textpro_stream.contracts import (
     ListenedFrame,
     OpenTurn,
     Playout,
+    Preview,
     ProsodyWindow,
     ReplyOptions,
     Revision,
     SpokenChunk,
-    TokenSpan,
     Transcript,
     TurnSignal,
 )
@@ -225,6 +225,13 @@ class EndOfTurn(Protocol):
         """
         ...
 
+    def p_required(self, silence: int, options: TurnOptions, /) -> float:
+        """The P(end of turn) that ends a turn after so much silence, in samples.
+
+        The bounds `silence_ms` and `silence_long_ms` are the endpoint machine's to keep.
+        """
+        ...
+
 
 class RecognizerWork(Protocol):
     """Counters of a recognizer, for `Finished.work`."""
@@ -248,7 +255,7 @@ class Recognizer(Protocol):
         """Take audio; give what it changed."""
         ...
 
-    def preview(self) -> Sequence[TokenSpan]:
+    def preview(self) -> Preview:
         """What `finish` would commit, were the audio to end here."""
         ...
 

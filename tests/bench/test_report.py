@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textpro_stream.bench import plots, results, svg
+from textpro_stream.bench import plots, results
 from textpro_stream.bench.report import page
+from textpro_stream.evaluate import svg
 
 VOID = {"meta", "link", "br", "img", "wbr"}
 

@@ -119,7 +119,7 @@ async def test_speaking_over_it_silences_it_and_crops_what_it_remembers(stand: S
     assert stand.voice is not None
     assert stand.dialogue is not None
     stand.dialogue.pieces = ["one two three four five six seven eight nine ten."] * 3
-    stand.script.words.append((" Stop.", 3.3))
+    stand.script.words.append((" Stop.", 2.75))
     async with Table(stand) as table:
         await table.pass_time(QUESTION)
         await table.notes.until(ReplyAudio, 20)

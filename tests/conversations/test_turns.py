@@ -385,6 +385,21 @@ class TestBargeIn:
             await talk.push(Played(1, 10_000))
             assert (await self.until(talk, ReplyEnded))[-1].reason == "stop"
 
+    async def test_mm_hmm_only_ducks_and_wants_no_reply(self, slow) -> None:
+        slow.script.words.append((" Mm-hmm.", 3.2))
+        nodding = sound(("voice", 0.6), ("silence", 1.6))
+        async with slow.open(live=True) as talk:
+            at = await self.push(talk, QUESTION, 0)
+            await self.until(talk, ReplyAudio)
+            await talk.push(Played(1, 100))
+            await self.push(talk, nodding, at)
+            nodded = (await self.until(talk, TurnEnded))[-1]
+            assert (nodded.transcript, nodded.replies) == (" Mm-hmm.", False)
+            await talk.push(Played(1, 10_000))
+            assert (await self.until(talk, ReplyEnded))[-1].reason == "stop"
+            await talk.finish()
+            assert not of([event async for event in talk], ReplyEnded)
+
     async def test_switched_off_it_lets_the_reply_end(self, slow) -> None:
         deaf = slow.with_options(barge_in=False)
         deaf.script.words.append((" Stop", 3.4))

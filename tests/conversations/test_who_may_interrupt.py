@@ -17,7 +17,7 @@ from textpro_stream.pipeline.spoken_reply import LEAD_S
 
 WORDS = [f" word{i}," for i in range(60)]  # six seconds of audio
 WHOLE = "".join(WORDS)
-VOICE = sound(("voice", 0.6))
+VOICE = sound(("voice", 1.4))  # without words: less is taken for a cough
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from textpro_stream.server.app import Server
 
 WORDS = 15  # of each reply: one and a half seconds of audio
 WHOLE = "".join(f" word{n}," for n in range(WORDS))
-VOICE = pcm(sound(("voice", 0.6)))
 
 
 @asynccontextmanager
@@ -33,11 +32,11 @@ async def talking() -> AsyncIterator[tuple[ScriptedEngine, Session]]:
             yield engine, session
 
 
-async def speak_over(session: Session) -> list[dict[str, Any]]:
+async def speak_over(session: Session, voice_s: float) -> list[dict[str, Any]]:
     """Ask, and speak when all of the reply was given out and most of it is still to be heard."""
     await session.say("hello")
     seen = await until(session, "reply.given")
-    await session.send(VOICE)
+    await session.send(pcm(sound(("voice", voice_s))))
     seen += await until(session, "reply.done")
     await session.end()
     return seen + [message async for message in session]
@@ -46,8 +45,8 @@ async def speak_over(session: Session) -> list[dict[str, Any]]:
 async def test_a_client_may_allow_speech_to_stop_replies_where_the_server_does_not() -> None:
     async with talking() as (engine, session):
         await session.command("set", barge_in=True)
-        seen = await speak_over(session)
-        (done,) = (m for m in seen if m["type"] == "reply.done")
+        seen = await speak_over(session, 1.2)  # long enough for words, which are answered
+        done = next(m for m in seen if m["type"] == "reply.done")
         assert done["reason"] == "barge_in"
         assert WHOLE.startswith(done["text"])
         assert done["text"] != WHOLE
@@ -57,7 +56,7 @@ async def test_a_client_may_allow_speech_to_stop_replies_where_the_server_does_n
 @pytest.mark.slow(reason="a reply of one and a half seconds is heard out in real time")
 async def test_where_speech_may_not_stop_replies_they_are_heard_out() -> None:
     async with talking() as (engine, session):
-        seen = await speak_over(session)
+        seen = await speak_over(session, 0.6)
         (done,) = (m for m in seen if m["type"] == "reply.done")
         assert (done["reason"], done["text"]) == ("stop", WHOLE)
         began = next(m["wall_s"] for m in seen if m["type"] == "speech.audio")

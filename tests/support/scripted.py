@@ -25,6 +25,7 @@ from textpro_stream.contracts import (
     Message,
     OpenTurn,
     Playout,
+    Preview,
     ProsodyWindow,
     ReplyOptions,
     Revision,
@@ -124,9 +125,9 @@ class ScriptedRecognizer:
         seen = self._start + n_blocks * BLOCK
         return [Transcript(self._take(seen - self._script.delay_s * SAMPLE_RATE), self._tail(seen))]
 
-    def preview(self) -> tuple[TokenSpan, ...]:
+    def preview(self) -> Preview:
         self._script.previews += 1
-        return self._tail(self._end)
+        return Preview(self._tail(self._end))
 
     def finish(self) -> Sequence[Transcript]:
         return [Transcript(self._take(self._end))]

@@ -90,7 +90,8 @@ class Stand:
             end_of_turn=Completeness(),
             numbers=numbers,
             preroll_ms=self.options.preroll_ms,
-            context=context,
+            trace=context.trace,
+            clock=context.clock,
             revises=self.revises,
         )
         responder = None

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from textpro_stream.speech.voice import Voice
     from textpro_stream.telemetry.trace import Trace, Unobserved
     from textpro_stream.turn import Completeness, Endpointer
+    from textpro_stream.turn.head import Head
     from textpro_stream.turn.vad import SileroVad, SileroVadModel, WebrtcVad, WebrtcVadModel
     from textpro_stream.whisper import Recognizer
     from textpro_stream.whisper import Work as RealWork
@@ -72,8 +73,8 @@ if TYPE_CHECKING:
     def endpointers(a: Endpointer) -> Sequence[ports.Endpointer]:
         return (a,)
 
-    def ends_of_turn(a: Completeness) -> Sequence[ports.EndOfTurn]:
-        return (a,)
+    def ends_of_turn(a: Completeness, b: Head) -> Sequence[ports.EndOfTurn]:
+        return a, b
 
     def recognizers(
         a: Recognizer, b: ScriptedRecognizer, c: FaultyRecognizer

@@ -122,3 +122,32 @@ REPLY = (
 )
 def test_a_turn_that_repeats_the_reply_is_an_echo(heard: str, expected: bool) -> None:
     assert echoes(heard, REPLY) is expected
+
+
+def overhearing(machine: BargeIn, words: dict[int, str], length_ms: int) -> list[tuple[str, int]]:
+    """Signals over a steady voice whose words so far are known from a millisecond on."""
+    said: list[tuple[str, int]] = []
+    for at in range(20, length_ms + 20, 20):
+        known = [text for since, text in words.items() if since <= at]
+        signal = machine.push(0.9, True, "", lambda known=known: known[-1] if known else "")
+        if signal:
+            said.append((signal, at))
+    return said
+
+
+@pytest.mark.parametrize("said", ["", " Mm-hmm.", " Yeah, okay.", " ..."])
+def test_a_lasting_sound_that_takes_no_turn_only_ducks(said: str) -> None:
+    assert overhearing(BargeIn(OPTIONS), {0: said}, 800) == [("duck", 60)]
+
+
+def test_words_stop_the_reply_as_soon_as_the_voice_lasts() -> None:
+    assert overhearing(BargeIn(OPTIONS), {0: " No, wait"}, 800)[-1] == ("stop", 300)
+
+
+def test_more_than_yes_stops_when_it_is_asked_about_again() -> None:
+    signals = overhearing(BargeIn(OPTIONS), {0: " Yes", 420: " Yes, but"}, 800)
+    assert signals == [("duck", 60), ("stop", 460)]
+
+
+def test_no_sound_goes_on_for_ever() -> None:
+    assert overhearing(BargeIn(OPTIONS), {0: " Mm"}, 3000)[-1] == ("stop", 1260)

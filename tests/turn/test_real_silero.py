@@ -28,7 +28,7 @@ pytestmark = pytest.mark.weights
 
 CLIPS = Path(__file__).parents[1] / "data"
 DEV = Path(__file__).parents[3] / "shared" / "data"  # development speech, where it is
-OPTIONS = TurnOptions()
+OPTIONS = TurnOptions(end_of_turn="words", silence_ms=500)
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         at, answer = seen.total(), torch.zeros(tensor.shape)
         end = -9.0 if at % 8 else 0.0  # or it would talk on for a whole window
         for i, row in enumerate(answer):
-            figures = [end, -0.1, -9.0, 10.0 * i, 270.0 + (at + i) % 30]
+            figures = [end, -0.1, -9.0, 10.0 * i, 270.0 + (at + i) % 30, *[-9.0] * 4]
             row[:N_FIGURES] = torch.tensor(figures)
         return answer
 
@@ -142,7 +142,9 @@ def test_a_recognizer_mixes_no_devices_and_reads_choices_only(
     spans = committed(transcripts)
     assert spans
     assert {span.states.device.type for span in spans} == {"cpu"}  # they travel in events
-    assert reads == {"GreedyDecoder.run": recognizer.work.decoder_passes}
+    passes = recognizer.work.decoder_passes
+    # The one more is the preview's: what was heard at the edge, once for each pause.
+    assert reads == {"GreedyDecoder.run": passes, "Recognizer._speculate": 1}
 
 
 def test_steps_of_fixed_shapes_touch_no_number_of_the_host(model: WhisperPro) -> None:

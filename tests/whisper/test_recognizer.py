@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import WhisperForConditionalGeneration
 
 from textpro_stream.config import WhisperOptions
-from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript
+from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Ending, TokenSpan, Transcript
 from textpro_stream.whisper import Recognizer, WhisperPro
 from textpro_stream.whisper.blocks import Grid
 from textpro_stream.whisper.decoding import Encode, encode
@@ -145,10 +145,45 @@ def test_a_preview_leaves_no_trace(
         if i in at:
             recognizer.preview()
         transcripts += recognizer.push(chunk)
-    preview = [Heard.of(span) for span in recognizer.preview()]
+    preview = [Heard.of(span) for span in recognizer.preview().spans]
     last = recognizer.finish()
     assert [Heard.of(span) for span in committed(last)] == preview
     assert [Heard.of(span) for span in committed([*transcripts, *last])] == run(listener, audio)
+
+
+@given(audio=tunes, sizes=cuts)
+@few
+def test_what_a_preview_tells_of_the_end_does_not_depend_on_the_cuts(
+    listener: WhisperPro, audio: Audio, sizes: list[int]
+) -> None:
+    def ending(sizes: Sequence[int]) -> Ending:
+        recognizer = listener.open()
+        for chunk in pieces(audio, sizes):
+            recognizer.push(chunk)
+        found = recognizer.preview().ending
+        assert found is not None
+        return found
+
+    one, other = ending(sizes), ending([3200])
+    figures = (one.end, one.full_stop, one.comma, one.question, one.exclamation)
+    assert figures == (other.end, other.full_stop, other.comma, other.question, other.exclamation)
+    assert sum(np.exp(figures)) <= 1.0 + 1e-5  # of one distribution
+    assert one.closed <= 0.0
+    np.testing.assert_array_equal(one.states, other.states)
+
+
+def test_states_of_a_preview_are_those_of_the_newest_audio(listener: WhisperPro) -> None:
+    def states(audio: Audio) -> Audio:
+        recognizer = listener.open()
+        recognizer.push(AudioChunk(audio, 0))
+        ending = recognizer.preview().ending
+        assert ending is not None
+        return ending.states
+
+    short, long = states(melody(1, 3)), states(melody(20, 3))  # the latter in its second segment
+    assert short.shape == (50, listener.d_prosody)
+    assert long.shape == (110, listener.d_prosody)
+    assert len(np.unique(long, axis=0)) == 110  # nothing twice
 
 
 @pytest.mark.parametrize("look_ahead_ms", [0, 160])
@@ -326,7 +361,7 @@ def test_the_smallest_block_hears_too(listening_folder: Path) -> None:
 def test_the_shortest_clips(listener: WhisperPro, n: int) -> None:
     recognizer = listener.open()
     recognizer.push(AudioChunk(melody(1, 10)[:n], 0))
-    assert len(recognizer.preview()) < 10
+    assert len(recognizer.preview().spans) < 10
     assert len(recognizer.finish()) == 1
 
 
@@ -338,7 +373,7 @@ def test_the_shortest_clips_offline(listener: WhisperPro) -> None:
 def test_nothing_at_all(listener: WhisperPro) -> None:
     assert committed(listener.open().finish()) == []
     recognizer = listener.open()
-    assert recognizer.preview() == ()
+    assert recognizer.preview().spans == ()
     assert committed(recognizer.finish()) == []
 
 
@@ -443,7 +478,7 @@ def test_words_that_are_sure_are_not_heard_again(listener: WhisperPro) -> None:
     recognizer = listener.open(policy=doubting(listener, -100.0))
     for chunk in pieces(melody(3, 1)):
         recognizer.push(chunk)
-    assert recognizer.preview()
+    assert recognizer.preview().spans
     assert recognizer.revise() is None
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from textpro_stream.bench import results, svg
+from textpro_stream.bench import results
 from textpro_stream.bench.drive import Turn
 from textpro_stream.bench.figures import quantile
 from textpro_stream.bench.serve import OURS
+from textpro_stream.evaluate import svg
 from textpro_stream.telemetry.waterfall import stages
 
 WIDTH = 720.0

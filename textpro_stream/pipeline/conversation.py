@@ -46,7 +46,7 @@ from textpro_stream.pipeline.spoken_turn import SpokenTurn, WorkTotals
 from textpro_stream.runtime.device import Step
 from textpro_stream.telemetry.marks import Arrivals, TurnMarks
 from textpro_stream.telemetry.trace import Trace
-from textpro_stream.turn.barge_in import echoes
+from textpro_stream.turn.barge_in import echoes, is_backchannel
 
 log = logging.getLogger(__name__)
 
@@ -394,7 +394,8 @@ class Conversation:
                 self._context.health.worked("asr")
             if self._is_echo(event.transcript, turn):
                 event, said = replace(event, reason="echo"), False
-        event = replace(event, replies=said and self._answering)
+        answers = self._answering and not self._is_backchannel(event.transcript)
+        event = replace(event, replies=said and answers)
         if self._responder is not None and event.replies:
             self._responder.expect(event.turn)
         await self._outbox.put(event)
@@ -413,6 +414,10 @@ class Conversation:
             return False
         began = self._arrivals.moment(turn.speech)
         return began <= last.over + ECHO_S and echoes(transcript, last.text)
+
+    def _is_backchannel(self, transcript: str) -> bool:
+        """The turn only says "go on" to a reply that does: it wants no other."""
+        return self._interruptible and is_backchannel(transcript)
 
     async def _tell(self, task: Task) -> None:
         if self._responder is None:

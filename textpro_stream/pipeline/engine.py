@@ -32,7 +32,7 @@ from textpro_stream.runtime.health import Health
 from textpro_stream.runtime.lateness import Lateness
 from textpro_stream.runtime.loading import in_thread
 from textpro_stream.telemetry.trace import Trace
-from textpro_stream.turn import BargeIn, Completeness, Endpointer, load_vad
+from textpro_stream.turn import BargeIn, Endpointer, load_end_of_turn, load_vad
 
 if TYPE_CHECKING:
     import torch
@@ -172,15 +172,17 @@ class Engine:
             trace=Trace(self._clock, record=trace_spans),
             clock=self._clock,
         )
+        end_of_turn = load_end_of_turn(settings.turn)
         listener = Listener(
             lambda start: self.asr.open(start, context.trace),
-            Endpointer(self._vad.open(), settings.turn),
+            Endpointer(self._vad.open(), settings.turn, end_of_turn.p_required),
             ProsodyTracker(settings.prosody),
             BargeIn(settings.turn),
-            end_of_turn=Completeness(),
+            end_of_turn=end_of_turn,
             numbers=numbers,
             preroll_ms=settings.turn.preroll_ms,
-            context=context,
+            trace=context.trace,
+            clock=context.clock,
             revises=settings.whisper.revise,
         )
         responder = None

@@ -43,13 +43,13 @@ from textpro_stream.events import (
     TurnResumed,
     WordsCommitted,
 )
-from textpro_stream.pipeline.context import ConversationContext
 from textpro_stream.pipeline.numbers import TurnNumbers
 from textpro_stream.pipeline.spoken_turn import SpokenTurn, WorkTotals
-from textpro_stream.ports import EndOfTurn, Endpointer, ProsodyStage, Recognizer
+from textpro_stream.ports import Clock, EndOfTurn, Endpointer, ProsodyStage, Recognizer
 from textpro_stream.runtime.device import Lane
 from textpro_stream.runtime.device import Step as DeviceStep
 from textpro_stream.telemetry.marks import TurnMarks
+from textpro_stream.telemetry.trace import Trace
 from textpro_stream.turn.barge_in import BargeIn, BargeInSignal
 
 ASK = samples_of_ms(100)  # between two looks at whether a pause is the end
@@ -77,8 +77,8 @@ class Listener:
         end_of_turn: is what was said complete? Asked `ASK` apart while the turn may be over.
         numbers: of turns.
         preroll_ms: audio from before the voice was noticed that the recognizer gets.
-        context: its trace is told where the audio clock stands and of time spent on voice
-            activity; its clock is for marks only and decides nothing.
+        trace: told where the audio clock stands and of time spent on voice activity.
+        clock: for marks only; decides nothing.
         revises: at a pause the turn is heard again as a whole, and replied to as that understands
             it.
     """
@@ -93,13 +93,14 @@ class Listener:
         end_of_turn: EndOfTurn,
         numbers: TurnNumbers,
         preroll_ms: int,
-        context: ConversationContext,
+        trace: Trace,
+        clock: Clock,
         revises: bool = False,
     ) -> None:
         self._open, self._endpointer, self._prosody = open_recognizer, endpointer, prosody
         self._barge_in, self._end_of_turn = barge_in, end_of_turn
         self._preroll, self._numbers = samples_of_ms(preroll_ms), numbers
-        self._trace, self._clock = context.trace, context.clock
+        self._trace, self._clock = trace, clock
         self._revises = revises
         self._recent: deque[AudioChunk] = deque(maxlen=(self._preroll + OPENING) // FRAME)
         self._turn: SpokenTurn | None = None
@@ -203,12 +204,21 @@ class Listener:
             signals = self._endpointer.push(ListenedFrame(frame))
         committed = self._decide(signals, frame)
         words = "".join(span.text for span in committed)
-        barged = self._barge_in.push(self._endpointer.voice, interruptible, words)
+        voice = self._endpointer.voice
+        barged = self._barge_in.push(voice, interruptible, words, self._overhear)
         if barged:
             self._barged.append(barged)
         self._close_frame(
             self._prosody.push(ListenedFrame(frame, committed, self._ended is not None))
         )
+
+    def _overhear(self) -> str | None:
+        """What the open turn says so far, its last words unsure; None while there is no turn."""
+        turn = self._turn
+        if turn is None:
+            return None
+        tail = turn.tail if turn.held is not None else turn.recognizer.preview().spans
+        return turn.transcript + "".join(span.text for span in tail)
 
     def _decide(
         self, signals: Sequence[TurnSignal], frame: AudioChunk | None
@@ -258,7 +268,8 @@ class Listener:
         if turn.held is not None:
             return
         turn.held = []
-        turn.tail = turn.recognizer.preview()
+        preview = turn.recognizer.preview()
+        turn.tail, turn.ending = preview.spans, preview.ending
         text = "".join(span.text for span in turn.tail)
         self._show(turn, text)
         if self._revises:
@@ -278,7 +289,7 @@ class Listener:
         held, turn.held = turn.held or [], None
         if has_words(turn.transcript + "".join(span.text for span in turn.tail)):
             self._events.append(TurnResumed(turn.number, self.position))
-        turn.tail, turn.revised = (), None
+        turn.tail, turn.revised, turn.ending = (), None, None
         return self._recognize(turn, held)
 
     def _end(

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from textpro_stream.contracts import AudioChunk, OpenTurn, TokenSpan, bare_words, has_words
+from textpro_stream.contracts import (
+    AudioChunk,
+    Ending,
+    OpenTurn,
+    TokenSpan,
+    bare_words,
+    has_words,
+)
 from textpro_stream.ports import Recognizer
 from textpro_stream.telemetry.marks import TurnMarks
 
@@ -19,6 +26,7 @@ class SpokenTurn:
     marks: TurnMarks = field(default_factory=TurnMarks)
     spans: list[TokenSpan] = field(default_factory=list)  # committed so far
     tail: Sequence[TokenSpan] = ()  # what the preview holds beyond them
+    ending: Ending | None = None  # what the preview tells of it
     revised: tuple[TokenSpan, ...] | None = None  # all its words, where they were heard otherwise
     held: list[AudioChunk] | None = None  # frames kept back while the turn may be over
     silent_since: int = 0  # samples; where the last voice before the pause ended
@@ -36,8 +44,8 @@ class SpokenTurn:
     def as_open(self, *, over: bool) -> OpenTurn:
         """The turn as it is told to whoever replies."""
         if self.revised is not None:
-            return OpenTurn(self.number, self.revised, (), over)
-        return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over)
+            return OpenTurn(self.number, self.revised, (), over, self.ending)
+        return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over, self.ending)
 
     def revise(self) -> None:
         """Hear it again as a whole, and take what that says where it says something else."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from textpro_stream.bench import svg
+from textpro_stream.evaluate import svg
 
 WIDTH, ROW, LEFT = 640.0, 120.0, 70.0
 STYLE = (

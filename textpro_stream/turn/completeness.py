@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 
-from textpro_stream.contracts import OpenTurn
+from textpro_stream.config import TurnOptions
+from textpro_stream.contracts import OpenTurn, samples_of_ms
 
 _FINISHED = 0.55  # full stop, question or exclamation mark
 _BARE = 0.25  # no mark at all
@@ -42,12 +43,22 @@ _WORD = re.compile(r"[a-z0-9']+")
 _ENDING = re.compile(r"[\s\"')\]\N{RIGHT DOUBLE QUOTATION MARK}]+$")
 
 
+# The P(end of turn) that ends a turn at `silence_ms`. From there it falls in a straight line to
+# nothing at `silence_long_ms`: the longer the silence, the less the words have to promise.
+_P_REQUIRED = 0.5
+
+
 class Completeness:
-    """An `EndOfTurn` that reads the words alone; silence tells it nothing."""
+    """An `EndOfTurn` that reads the words alone; silence only makes it ask for less."""
 
     def p_end(self, turn: OpenTurn, silence: int, /) -> float:
         """See `p_end_of_turn`."""
         return p_end_of_turn(turn.text)
+
+    def p_required(self, silence: int, options: TurnOptions, /) -> float:
+        """Half at `silence_ms`, nothing at `silence_long_ms`, a line between them."""
+        least, most = samples_of_ms(options.silence_ms), samples_of_ms(options.silence_long_ms)
+        return _P_REQUIRED * max(0, most - silence) / max(1, most - least)
 
 
 def p_end_of_turn(text: str) -> float:

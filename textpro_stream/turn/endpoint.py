@@ -11,38 +11,47 @@ before `TurnSignal.speech` that the recognizer gets (`preroll_ms`) is the pipeli
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from textpro_stream.config import TurnOptions
 from textpro_stream.contracts import FRAME, EndpointReason, ListenedFrame, TurnSignal, samples_of_ms
 from textpro_stream.ports import Vad
+from textpro_stream.turn.completeness import Completeness
 from textpro_stream.turn.voice import VoiceTrack, VoiceWindow
 
-# The P(end of turn) that ends a turn at `silence_ms`. From there it falls in a straight line to
-# nothing at `silence_long_ms`: the longer the silence, the less the words have to promise.
-P_REQUIRED = 0.5
+PRequired = Callable[[int, TurnOptions], float]
 
 
-def wait(p_end: float, silence: float, silence_long: float) -> float:
-    """The silence that ends a turn, given P(end of turn); all in one unit."""
-    promised = min(1.0, p_end / P_REQUIRED)
-    return silence_long - promised * (silence_long - silence)
+def required(p_required: PRequired, silence: int, options: TurnOptions) -> float:
+    """The P(end of turn) that ends a turn after so much silence (samples), bounds kept."""
+    if silence >= samples_of_ms(options.silence_long_ms):
+        return 0.0
+    if silence < samples_of_ms(options.silence_ms):
+        return float("inf")
+    return p_required(silence, options)
 
 
 class Endpointer:
     """One conversation's turns. A `Stage` from `ListenedFrame` to `TurnSignal`.
 
     Voice opens a turn, and brings one back from a pause, once it lasted `start_ms`: a click does
-    neither. A pause longer than `eager_ms` is announced; it becomes the endpoint at `silence_ms` if
-    the words are complete (`evidence`), and at `silence_long_ms` whatever they are. While a voice
-    has come back but not yet lasted, the decision waits for it.
+    neither. A pause longer than `eager_ms` is announced; it becomes the endpoint, between
+    `silence_ms` and `silence_long_ms`, as soon as the end of the turn is likely enough for the
+    silence so far. While a voice has come back but not yet lasted, the decision waits for it.
 
     With `push_to_talk`, `press` and `release` open and end a turn; pauses between them are still
     announced, so a reply can be drafted, but never end it.
+
+    Args:
+        vad: the detector.
+        options: limits.
+        p_required: how likely an end must be; `EndOfTurn.p_required` of whoever says how likely it
+            is (`evidence`). None: that of `Completeness`.
     """
 
-    def __init__(self, vad: Vad, options: TurnOptions) -> None:
+    def __init__(self, vad: Vad, options: TurnOptions, p_required: PRequired | None = None) -> None:
+        self._p_required = p_required or Completeness().p_required
         self._track = VoiceTrack(vad, options.threshold)
         self.configure(options)
         self._state: Literal["idle", "listening", "eager"] = "idle"
@@ -67,8 +76,7 @@ class Endpointer:
         self._push_to_talk = options.push_to_talk
         self._start = samples_of_ms(options.start_ms)
         self._eager = samples_of_ms(options.eager_ms)
-        self._silence = samples_of_ms(options.silence_ms)
-        self._silence_long = samples_of_ms(options.silence_long_ms)
+        self._options = options
 
     def push(self, frame: ListenedFrame, /) -> Sequence[TurnSignal]:
         """Take one frame (`FRAME` samples); give what it decided."""
@@ -133,17 +141,11 @@ class Endpointer:
     def _judge(self, signals: list[TurnSignal]) -> None:
         """End the turn if this pause is long enough for what the words promise."""
         silent = self._silent(self._track.end)
-        if self._push_to_talk or self._track.voiced or silent < self._silence:
+        if self._push_to_talk or self._track.voiced:
             return
-        reason: EndpointReason
-        if silent >= self._silence_long:
-            reason = "silence"
-        else:
-            p_end = 0.0 if self._p_end is None else self._p_end
-            if silent < wait(p_end, self._silence, self._silence_long):
-                return
-            reason = "complete"
-        signals.extend(self._end(self._at, reason))
+        needed = required(self._p_required, silent, self._options)
+        if (0.0 if self._p_end is None else self._p_end) >= needed:
+            signals.extend(self._end(self._at, "complete" if needed else "silence"))
 
     def _silent(self, until: int) -> int:
         """Samples of decided audio since the turn's last voice; 0 before the first."""

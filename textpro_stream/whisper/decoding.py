@@ -57,9 +57,10 @@ class Choice:
     runner_up_logprob: float
     no_speech: float  # log-probability of the no-speech token
     position: int  # attended encoder position: median over the alignment heads
+    marks: tuple[float, ...] = ()  # log-probabilities of `Tokens.marks`
 
 
-N_FIGURES = 5  # numbers that a choice is made of
+N_FIGURES = 9  # numbers that a choice is made of
 
 
 def encode(model: Whisper, steps: Sequence[Encode]) -> Tensor:
@@ -96,6 +97,7 @@ class GreedyDecoder:
         self._end, self._no_speech = tokens.end, tokens.no_speech
         self._suppressed = tokens.suppressed.to(model.device)
         self._suppressed_first = tokens.suppressed_first.to(model.device)
+        self._marks = torch.tensor(tokens.marks, device=model.device)
 
     @property
     def context(self) -> int:
@@ -131,9 +133,10 @@ class GreedyDecoder:
         if first is not None:
             logits[first] += self._suppressed_first
         ends = logits[:, self._end].clone()
+        marks = logits[:, self._marks] - total[:, None]
         logits[:, self._end] = -torch.inf
         other = logits.max(-1)
-        return torch.stack(
+        figures = torch.stack(
             [
                 ends - total,
                 other.values - total,
@@ -143,9 +146,10 @@ class GreedyDecoder:
             ],
             1,
         )
+        return torch.cat([figures, marks], 1)
 
     def _choice(self, row: list[float]) -> Choice:
-        end_logprob, logprob, no_speech, position, token = row
+        end_logprob, logprob, no_speech, position, token, *marks = row
         ends = end_logprob > logprob
         return Choice(
             token=self._end if ends else int(token),
@@ -155,4 +159,5 @@ class GreedyDecoder:
             runner_up_logprob=logprob,
             no_speech=no_speech,
             position=int(position),
+            marks=tuple(marks),
         )

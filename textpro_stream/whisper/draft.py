@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from textpro_stream.whisper.decoding import Choice
+
 Why = Literal[
     "unheard",  # there was nothing new to hear
     "end",  # the model saw an end of text
@@ -44,6 +46,8 @@ class Outcome:
 
     draft: list[Drafted] = field(default_factory=list)
     why: Why = "unheard"  # what ended the walk
+    after_word: Choice | None = None  # behind the last token that is no mark
+    after_all: Choice | None = None  # behind the last token
     n_agreed: int = 0  # of the draft, safe to commit
 
 

@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from textpro_stream.contracts import (
     POSITION_HOP,
     SAMPLE_RATE,
     AudioChunk,
+    Ending,
+    Preview,
     Revision,
     TokenSpan,
     Transcript,
@@ -36,6 +40,7 @@ from textpro_stream.whisper.work import Work
 if TYPE_CHECKING:
     from textpro_stream.whisper.whisper_pro import WhisperPro
 
+EDGE = 110  # positions, 2.2 s: encoder states that a preview tells of
 SILENCE = 10 * SAMPLE_RATE  # added at the end: after 2 s of it some clips loop, after 10 s none
 
 
@@ -63,7 +68,11 @@ class Recognizer:
         self._n_spans = 0  # committed
         # As the segment began: words that it hears again, spans committed before it, their end.
         self._opened: tuple[Sequence[Drafted], int, int] = (), 0, start
-        self._preview: list[Drafted] | None = None
+        self._preview: Preview | None = None
+        self._previewed: list[Drafted] = []  # its tokens
+        whisper = model.model
+        edge = torch.zeros(0, whisper.dims.d_model, dtype=whisper.dtype, device=whisper.device)
+        self._edge = edge  # final states, newest last
         self._progress = 0  # positions heard when a word was last committed
         self._finished = False
         self.work = Work(segments=1)
@@ -72,7 +81,7 @@ class Recognizer:
         """Take audio; give what the blocks that it completes have changed."""
         if self._finished:
             raise RuntimeError("push after finish: open a new recognizer for the next turn")
-        self._preview = None
+        self._preview, self._previewed = None, []
         self._pending.append(item.samples)
         self._n_pending += len(item.samples)
         block = self._policy.grid.block * POSITION_HOP
@@ -84,18 +93,18 @@ class Recognizer:
         self._n_pending = len(audio) - whole
         return [self._step(audio[at : at + block]) for at in range(0, whole, block)]
 
-    def preview(self) -> tuple[TokenSpan, ...]:
+    def preview(self) -> Preview:
         """What `finish` would commit, were the audio to end here.
 
         Nothing is committed. If no audio is pushed in between, `finish` reuses the result.
         """
         if self._preview is None:
             self._preview = self._speculate()
-        return self._spans(self._preview)
+        return self._preview
 
     def finish(self) -> Sequence[Transcript]:
         """Commit all that is left."""
-        spans = self.preview()
+        spans = self.preview().spans
         self._finished = True
         self.work.tokens_committed += sum(len(span.ids) for span in spans)
         return (Transcript(committed=spans),)
@@ -111,7 +120,7 @@ class Recognizer:
         if n_heard <= 0:
             return None
         carried, kept, after = self._opened
-        words = [*self._segment.committed[len(carried) :], *(self._preview or [])]
+        words = [*self._segment.committed[len(carried) :], *self._previewed]
         if words and min(word.logprob for word in words) > self._policy.commit.doubted:
             return None
         spectrum, available = self._closed(n_heard)
@@ -138,7 +147,8 @@ class Recognizer:
         self._heard = heard
         available = heard - self._origin
         n_final = grid.n_final(available, segment.length)
-        outcome = self._look(self._spectrum, available, n_final, available, final=False)
+        outcome, states = self._look(self._spectrum, available, n_final, available, final=False)
+        self._edge = self._newest(states[:n_final])
         drafted = segment.take(outcome)
         self.work.tokens_committed += len(drafted)
         committed = self._spans(drafted)
@@ -153,15 +163,15 @@ class Recognizer:
 
     def _look(
         self, spectrum: Spectrum, available: int, n_final: int, n_heard: int, *, final: bool
-    ) -> Outcome:
-        """Encode up to `available` and let the decoder look at it."""
+    ) -> tuple[Outcome, Tensor]:
+        """Encode up to `available` and let the decoder look at it; the states are (n, d_model)."""
         segment = self._segment
         first, n = segment.length, available - segment.length
         if n <= 0:
-            return Outcome(segment.draft)
+            return Outcome(segment.draft), self._edge[:0]
         with self._observer.span("encoder"):
             mel = spectrum.look(available, n_heard)
-            encode(self._model.model, [Encode(self._slot, mel, first, n)])
+            states = encode(self._model.model, [Encode(self._slot, mel, first, n)])[0]
         segment.length += n_final
         self.work.positions_final += n_final
         self.work.positions_provisional += n - n_final
@@ -170,18 +180,26 @@ class Recognizer:
         with self._observer.span("decoder"):
             outcome = segment.peek(view) if final else segment.look(view)
         self.work.decoder_passes += segment.passes - passes
-        return outcome
+        return outcome, states
 
-    def _speculate(self) -> list[Drafted]:
+    def _newest(self, states: Tensor) -> Tensor:
+        """The last states up to now, new ones included."""
+        return torch.cat([self._edge, states])[-EDGE:]
+
+    def _speculate(self) -> Preview:
         """Decode to the end over the pending audio and silence.
 
         Leaves no trace: nothing becomes final, and the next block overwrites what was written.
         """
         n_heard = self._n_whole
         if n_heard <= 0:
-            return []
+            return Preview()
         spectrum, available = self._closed(n_heard)
-        return self._look(spectrum, available, 0, n_heard, final=True).draft
+        first = self._segment.length
+        outcome, states = self._look(spectrum, available, 0, n_heard, final=True)
+        self._previewed = outcome.draft
+        edge = self._newest(states[: max(0, n_heard - first)]).float().cpu().numpy()
+        return Preview(self._spans(outcome.draft), _ending(outcome, edge))
 
     @property
     def _n_whole(self) -> int:
@@ -210,6 +228,8 @@ class Recognizer:
         return roll(standing, self._model.tokens, policy.rolling)
 
     def _begin(self, next_one: Roll) -> None:
+        heard_again = self._segment.length - next_one.begin
+        self._edge = self._edge[: max(0, len(self._edge) - heard_again)]
         self._spectrum.drop(next_one.begin)
         self._origin += next_one.begin
         self._opened = next_one.carried, self._n_spans, self._end
@@ -241,3 +261,20 @@ class Recognizer:
             after=self._end if after is None else after,
             end=self._start + self._samples + self._n_pending,
         )
+
+
+def _ending(outcome: Outcome, states: NDArray[np.float32]) -> Ending | None:
+    """What a walk to the end tells of it; None where noise was taken for words."""
+    word, last = outcome.after_word, outcome.after_all
+    if word is None or last is None:
+        return None
+    full_stop, comma, question, exclamation = word.marks
+    return Ending(
+        end=word.end_logprob,
+        full_stop=full_stop,
+        comma=comma,
+        question=question,
+        exclamation=exclamation,
+        closed=last.end_logprob,
+        states=states,
+    )

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from torch import Tensor
 
 from textpro_stream.whisper.cache import Slot
 from textpro_stream.whisper.commit import CommitRule
 from textpro_stream.whisper.decoding import Choice, Decode, GreedyDecoder
-from textpro_stream.whisper.draft import Drafted, Outcome, View
+from textpro_stream.whisper.draft import Drafted, Outcome, View, Why
 from textpro_stream.whisper.guards import Guards, Watch
 from textpro_stream.whisper.tokens import Tokens
 
@@ -84,13 +85,16 @@ class Segment:
         self._begun = True
         fed = self._context[begin:] + [d.token for d in self.draft]
         at_start = not self.committed
-        n_choices = len(fed) if at_start else len(self.draft) + 1
+        back = self._n_marks(self.committed) if view.final else 0
+        n_choices = len(fed) if at_start else len(self.draft) + 1 + back
         first = len(self._tokens.prompt) - 1 if at_start else None
         choices, states = self._run(fed, begin, view, n_choices, first)
         silent = choices[0].no_speech  # at the start this is the prompt's first token
         if at_start:
             choices, states = choices[base:], states[base:]
-        outcome = self._walk(view, choices, states)
+        outcome = self._walk(view, choices[back:], states[back:])
+        if view.final and outcome.after_word is None:  # nothing but marks is new
+            outcome.after_word = choices[0]
         self.muted = (
             at_start
             and self._guards is not None
@@ -121,11 +125,13 @@ class Segment:
         watch = guards and Watch(guards, tokens, self.committed, view.n_heard, view.final)
         walked: list[Drafted] = []
         known = [d.token for d in self.draft]
+        said: list[Choice] = []  # behind each walked token, and behind what came before
         at = 0  # in choices
         room = self._decoder.context - len(self._context) - 2
         last = self.last_position
         while True:
             choice = choices[at]
+            said.append(choice)
             token, logprob = choice.token, choice.logprob
             ended = token == tokens.end
             if ended and guards and not view.final:
@@ -133,10 +139,10 @@ class Segment:
                 if not ended:
                     token, logprob = choice.runner_up, choice.runner_up_logprob
             if ended:
-                return Outcome(walked, "end")
+                return self._outcome(walked, "end", said)
             begins = tokens.starts_word(token)
             if guards and begins and guards.silence(view.levels(), last):
-                return Outcome(walked, "silence")
+                return self._outcome(walked, "silence", said)
             away = choice.position < last - rules.back
             position = last if away or tokens.is_punctuation(token) else choice.position
             drafted = Drafted(token, position, logprob, states[at])
@@ -145,9 +151,9 @@ class Segment:
             if watch:
                 why = watch.stops(walked, drafted, back=away and begins)
                 if why:
-                    return Outcome(walked[: watch.cut], why)
+                    return self._outcome(walked[: watch.cut], why, said)
             if len(walked) >= room:
-                return Outcome(walked, "full")
+                return self._outcome(walked, "full", said)
             walked.append(drafted)
             last = _last([*self.committed, *walked])
             if at < len(known) and known[at] == token:
@@ -155,6 +161,19 @@ class Segment:
                 continue
             choices, states = self._run([token], len(self._context) - 1 + len(walked), view, 1)
             at, known = 0, []
+
+    def _outcome(self, walked: list[Drafted], why: Why, said: list[Choice]) -> Outcome:
+        """A walk's end, with what the model would have said after its last word."""
+        n_marks = self._n_marks(walked)
+        words_end = len(walked) - n_marks
+        begun_by_mark = words_end == 0 and self._n_marks(self.committed) > 0
+        after_word = None if begun_by_mark else said[words_end]
+        return Outcome(walked, why, after_word=after_word, after_all=said[len(walked)])
+
+    def _n_marks(self, drafted: Sequence[Drafted]) -> int:
+        """How many marks stand at the end."""
+        marks = takewhile(lambda d: self._tokens.is_punctuation(d.token), reversed(drafted))
+        return sum(1 for _ in marks)
 
 
 def _last(words: Sequence[Drafted]) -> int:

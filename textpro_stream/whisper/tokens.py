@@ -16,6 +16,7 @@ from textpro_stream.checkpoint import read_json
 from textpro_stream.errors import WeightsError
 
 # dashes and closing quotes by number: they look alike in an editor
+MARKS = ".,?!"  # that end a sentence or part it
 PUNCTUATION = frozenset(".,?!;:-\"')]\u2026\u2013\u2014\u2019\u201d")
 
 
@@ -34,6 +35,7 @@ class Tokens:
 
     Attributes:
         prompt: ids that open a window without timestamps.
+        marks: ids of `MARKS`.
         end, no_speech: ids.
         suppressed: (n_vocabulary,) float32, 0 or -inf: what is never said.
         suppressed_first: the same for the first token of a window.
@@ -64,6 +66,7 @@ class Tokens:
         if config.get("is_multilingual", False):
             spoken = self._id(f"<|{language}|>", folder)
             self.prompt[1:1] = [spoken, self._id("<|transcribe|>", folder)]
+        self.marks = [self._id(mark, folder) for mark in MARKS]
         # Specials and timestamps all lie behind the text; only the end may be said.
         first_special = min(start, self.end)
         self.suppressed = torch.zeros(n_vocabulary)

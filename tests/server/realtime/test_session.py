@@ -183,13 +183,12 @@ def test_server_vad_ends_a_turn_after_any_pause_of_that_length() -> None:
     assert turn.eager_ms <= 700
 
 
-def test_eagerness_chooses_the_longest_wait() -> None:
-    def wait(eagerness: str) -> int:
+def test_eagerness_chooses_the_longest_wait_and_how_many_may_be_cut_off() -> None:
+    def wait(eagerness: str) -> tuple[int, float]:
         patch = audio_in(turn_detection={"type": "semantic_vad", "eagerness": eagerness})
         turn = rules(updated(begin(), patch, OFFER))
         assert turn.silence_ms <= turn.silence_long_ms
-        longest: int = turn.silence_long_ms
-        return longest
+        return turn.silence_long_ms, -turn.false_cutoffs
 
     assert wait("low") > wait("medium") == wait("auto") > wait("high")
 

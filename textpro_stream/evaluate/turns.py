@@ -1,0 +1,129 @@
+"""Turns of real talk and their pauses: JSONL, one pause a line, for `textpro eval endpoint`.
+
+    {"id": "call7-a#3", "audio": "call7.flac", "speaker": "call7-a", "kind": "dialogue",
+     "turn_start_s": 12.4, "pause_start_s": 15.1, "pause_end_s": 16.0, "label": "hold"}
+
+`audio` is beside the manifest. `pause_start_s` is where the detector's voice ends. `pause_end_s` is
+where the same speaker goes on; null where the turn is over. `label` is hold, end or backchannel (a
+"yeah" while the other one talks). Lines with the same audio and `turn_start_s` are one turn. May be
+there: `split`, and `boundary`: "sentence" where a reader pauses behind a finished sentence, which
+nobody can tell from an end; such a pause is heard, and left out of all figures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Literal, get_args
+
+from textpro_stream.errors import ConfigError
+
+Label = Literal["hold", "end", "backchannel"]
+LABELS: tuple[Label, ...] = get_args(Label)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """One silence in somebody's talk, and what it was."""
+
+    id: str
+    speaker: str
+    kind: str  # assistant, dialogue, read …
+    split: str  # "" where the manifest names none
+    label: Label
+    start_s: float  # of the silence, in its file
+    end_s: float | None  # where the speaker went on; None: the turn was over
+    counts: bool = True  # False: heard, and left out of all figures
+
+    @property
+    def silence_s(self) -> float:
+        """How long it lasted; without end where nobody went on."""
+        return float("inf") if self.end_s is None else self.end_s - self.start_s
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One person's say."""
+
+    audio: Path
+    start_s: float
+    pauses: tuple[Pause, ...]  # in order; only the last may be where it ends
+
+
+def read_turns(
+    path: Path, *, splits: frozenset[str] = frozenset(), kinds: frozenset[str] = frozenset()
+) -> list[Turn]:
+    """The turns of a manifest.
+
+    Args:
+        path: the JSONL file.
+        splits: keep only these; empty keeps all.
+        kinds: likewise.
+
+    Raises:
+        ConfigError: the file is missing, or a line of it is no pause; names the line.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise ConfigError(f"manifest {path}: {error.strerror}; give a JSONL file") from None
+    found: list[tuple[Path, float, Pause]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            audio, start_s, pause = _parse(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            why = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise ConfigError(
+                f"{path}:{number}: not a pause ({why}); a line needs id, audio, speaker, kind,"
+                " turn_start_s, pause_start_s, pause_end_s and label"
+            ) from None
+        if (not splits or pause.split in splits) and (not kinds or pause.kind in kinds):
+            found.append((path.parent / audio, start_s, pause))
+    if not found:
+        raise ConfigError(f"manifest {path}: no pauses of what was asked for")
+    found.sort(key=lambda item: (str(item[0]), item[1], item[2].start_s))
+    turns: list[Turn] = []
+    for (audio, start_s), group in groupby(found, key=lambda item: item[:2]):
+        turns += (Turn(audio, start_s, pauses) for pauses in _ended([p for _, _, p in group]))
+    return turns
+
+
+def _parse(entry: dict[str, object]) -> tuple[str, float, Pause]:
+    def number(name: str) -> float:
+        return float(str(entry[name]))
+
+    labels = [label for label in LABELS if label == entry["label"]]
+    if not labels:
+        raise ValueError(f"label {entry['label']!r} is none of {', '.join(LABELS)}")
+    label = labels[0]
+    pause = Pause(
+        id=str(entry["id"]),
+        speaker=str(entry["speaker"]),
+        kind=str(entry["kind"]),
+        split=str(entry.get("split") or ""),
+        label=label,
+        start_s=number("pause_start_s"),
+        end_s=None if entry["pause_end_s"] is None else number("pause_end_s"),
+        counts=entry.get("boundary") != "sentence",
+    )
+    if not 0 <= number("turn_start_s") < pause.start_s < (pause.end_s or float("inf")):
+        raise ValueError("turn_start_s, pause_start_s and pause_end_s do not follow on each other")
+    if label == "end" and pause.end_s is not None:
+        raise ValueError("an end has no pause_end_s: write null")
+    if label == "hold" and pause.end_s is None:
+        raise ValueError("a hold needs its pause_end_s")
+    return str(entry["audio"]), number("turn_start_s"), pause
+
+
+def _ended(pauses: Sequence[Pause]) -> Iterator[tuple[Pause, ...]]:
+    """Cut behind each end: what follows is heard in a run of its own."""
+    begin = 0
+    for i, pause in enumerate(pauses, 1):
+        if pause.end_s is None or i == len(pauses):
+            yield tuple(pauses[begin:i])
+            begin = i
