@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 EDGE = 110  # positions, 2.2 s: encoder states that a preview tells of
 SILENCE = 10 * SAMPLE_RATE  # added at the end: after 2 s of it some clips loop, after 10 s none
+# The same where every position sees all others, as in Whisper's training: half of it does as well.
+WHOLE_SILENCE = 5 * SAMPLE_RATE
 
 
 class Recognizer:
@@ -123,12 +125,13 @@ class Recognizer:
         words = [*self._segment.committed[len(carried) :], *self._previewed]
         if words and min(word.logprob for word in words) > self._policy.commit.doubted:
             return None
-        spectrum, available = self._closed(n_heard)
+        spectrum, available = self._closed(n_heard, WHOLE_SILENCE)
         slot = self._model.pool.take()
         with self._observer.span("encoder"):
             mel = spectrum.look(available, n_heard)
             encode(self._model.model, [Encode(slot, mel, 0, available)])
         segment = self._segment_in(slot, carried)
+        segment.draft = words  # verified in one pass, and decoded anew from the first that is other
         with self._observer.span("decoder"):
             outcome = segment.look(View(available, n_heard, True, spectrum.levels))
         self.work.positions_provisional += available
@@ -194,7 +197,7 @@ class Recognizer:
         n_heard = self._n_whole
         if n_heard <= 0:
             return Preview()
-        spectrum, available = self._closed(n_heard)
+        spectrum, available = self._closed(n_heard, SILENCE)
         first = self._segment.length
         outcome, states = self._look(spectrum, available, 0, n_heard, final=True)
         self._previewed = outcome.draft
@@ -206,12 +209,12 @@ class Recognizer:
         """Positions of the segment's audio, what waits for a block included."""
         return (self._samples + self._n_pending) // POSITION_HOP - self._origin
 
-    def _closed(self, n_heard: int) -> tuple[Spectrum, int]:
+    def _closed(self, n_heard: int, silence: int) -> tuple[Spectrum, int]:
         """The segment's spectrum with the pending audio and silence; positions to look at."""
         spectrum = self._spectrum.fork()
-        spectrum.push(np.concatenate([*self._pending, np.zeros(SILENCE + N_FFT, np.float32)]))
+        spectrum.push(np.concatenate([*self._pending, np.zeros(silence + N_FFT, np.float32)]))
         window = self._model.model.dims.n_positions
-        return spectrum, min(n_heard + SILENCE // POSITION_HOP, window)
+        return spectrum, min(n_heard + silence // POSITION_HOP, window)
 
     def _roll(self, available: int) -> Roll | None:
         policy, segment, last = self._policy, self._segment, self._segment.last_position
