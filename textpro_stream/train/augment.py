@@ -7,7 +7,7 @@ in time, so what was aligned stays aligned; `faster` does, and says by how much.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -26,10 +26,16 @@ class Augmentation:
 
     noise: float = 0.4  # share of clips
     snr_db: tuple[float, float] = (0.0, 30.0)
-    room: float = 0.25
+    room: float = 0.3
     decay_s: tuple[float, float] = (0.1, 0.5)  # to -60 dB
-    telephone: float = 0.15
+    telephone: float = 0.3
     gain_db: tuple[float, float] = (-18.0, 6.0)  # of every clip
+
+    def scaled(self, share: float) -> Augmentation:
+        """The same, for about so large a share of clips."""
+        odds = (self.noise, self.room, self.telephone)
+        noise, room, telephone = (min(1.0, odd * share / 0.7) for odd in odds)  # 0.7: any of them
+        return replace(self, noise=noise, room=room, telephone=telephone)
 
 
 def augment(

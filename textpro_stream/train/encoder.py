@@ -18,6 +18,7 @@ from textpro_stream import store
 from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError
 from textpro_stream.runtime.hardware import torch_device
+from textpro_stream.train.augment import Augmentation
 from textpro_stream.train.data import Clip, as_float, hold_out, load_audio, read_clips
 from textpro_stream.train.distillation import Distillation, EncoderDistillation
 from textpro_stream.train.loop import Run, Schedule
@@ -37,11 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", default="en", help="only clips of this one, or of none named")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--rank", type=int, default=16, help="of the adapters")
-    parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
+    parser.add_argument("--rate", type=float, default=4e-4, help="the highest learning rate")
     parser.add_argument("--accumulate", type=int, default=8, help="clips a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--evaluate-every", type=int, default=50, help="steps between two looks at what is held out"
+    )
+    parser.add_argument(
+        "--augment",
+        type=float,
+        default=0.3,
+        help="share of clips in another room or noise; 0: none",
     )
     parser.add_argument(
         "--losses",
@@ -85,6 +92,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         else [],
         rank=args.rank,
         rules=_weighed(args.losses),
+        augmentation=Augmentation().scaled(args.augment),
     )
     print(f"{_told(train)}; held out: {_told(held_out)}", flush=True)
     schedule = Schedule(
@@ -99,6 +107,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         "clips": len(clips),
         "rank": args.rank,
         "losses": args.losses,
+        "augment": args.augment,
     }
     Run(
         objective, schedule, args.out, facts=facts, tell=lambda line: print(line, flush=True)
