@@ -16,7 +16,8 @@ from textpro_stream.contracts import Ending, OpenTurn, TokenSpan, samples_of_ms
 from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate.evidence import Asked
 from textpro_stream.evaluate.turns import Pause
-from textpro_stream.train.end_of_turn import BUDGETS, Examples, alike, fit, train
+from textpro_stream.train.end_of_turn import BUDGETS, train
+from textpro_stream.train.regression import Examples, alike, fit
 from textpro_stream.turn.head import Head
 
 OPTIONS = TurnOptions(silence_ms=300, silence_long_ms=1500)

@@ -87,6 +87,7 @@ class Engine:
             ConfigError, WeightsError, DeviceError: one line says what to do.
         """
         settings = settings or Settings()
+        load_end_of_turn(settings.turn)  # a missing file is told before anything is fetched
         folders = await in_thread(
             partial(_resolve, settings, replies=replies, speech=speech, progress=progress)
         )

@@ -23,8 +23,9 @@ _DUCK = samples_of_ms(60)  # two detector windows: one alone is a click
 _UNDUCK = samples_of_ms(400)
 # Voice without a word, or with "mm-hmm" alone, is asked about again after so much more of it ...
 _AGAIN = samples_of_ms(160)
-# ... and stops the reply once it lasted so long: laughter is shorter, and so is "yeah, okay".
-_LIMIT = samples_of_ms(1200)
+# ... and stops the reply once it lasted so many times what is asked first: 1.2 s by default, and
+# laughter is shorter, and so is "yeah, okay".
+_LIMIT = 4
 _WORD = re.compile(r"[a-z0-9]+")
 # "I am listening", said over the reply; it wants the reply to go on.
 _BACKCHANNELS = frozenset(
@@ -103,7 +104,7 @@ class BargeIn:
         self._asked = max(self._voiced, 1)
         said = overhear()
         nothing = said is not None and (is_backchannel(said) or not has_words(said))
-        return not nothing or self._voiced >= _LIMIT
+        return not nothing or self._voiced >= _LIMIT * self._sustained
 
     def _count(self, voice: float) -> None:
         """Add up voice over the gaps between words; a longer silence forgets it."""
