@@ -451,10 +451,6 @@ def test_a_revision_is_what_the_audio_says_in_one_block(listener: WhisperPro, tu
     assert revision.kept == 0
     found, wanted = revision.spans, expected.spans
     assert [(s.ids, s.start, s.end) for s in found] == [(s.ids, s.start, s.end) for s in wanted]
-    for one, other in zip(
-        found, wanted, strict=True
-    ):  # verified in one pass, or decoded one by one
-        assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
 
 
 @modest
