@@ -23,8 +23,9 @@ COUNTS = ("fds", "threads", "children", "tasks", "sessions")
 # Growth over the second half that is more than noise.
 MEMORY_SHARE, MEMORY_MIB = 0.05, 8.0  # of the median; the greater one counts
 COUNT_SHARE, COUNT_LEAST = 0.10, 2.0  # likewise
-# A server at rest has given its memory back, and takes minutes to have its fill again: before that
-# a slope says nothing, and whether it all comes back says enough.
+# Slopes speak from here on. A server at rest has given its memory back and takes minutes to have
+# its fill again; and what a session holds swings with what it does just then. In a shorter run,
+# whether all comes back when everybody has left says enough: of counts, not one may stay.
 WARM_S = 600.0
 
 
@@ -112,7 +113,7 @@ def complaints(before: Vitals, samples: Sequence[Vitals], after: Vitals) -> list
     grown = [
         f"{name} grows by {trend.slope_per_min:.3g} a minute"
         for name, trend in trends(before, samples, after).items()
-        if trend.grows and (name in COUNTS or samples[-1].at_s >= WARM_S)
+        if trend.grows and samples[-1].at_s >= WARM_S
     ]
     then, now = asdict(before), asdict(after)
     left = [
