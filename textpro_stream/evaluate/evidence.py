@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,6 +37,7 @@ from textpro_stream.contracts import (
 )
 from textpro_stream.evaluate.mix import read_audio, surround
 from textpro_stream.evaluate.turns import Pause, Turn
+from textpro_stream.files import replacing
 from textpro_stream.pipeline.listener import Listener
 from textpro_stream.pipeline.numbers import TurnNumbers
 from textpro_stream.ports import EndOfTurn, VadModel
@@ -272,13 +272,9 @@ def _write(path: Path, known: dict[str, list[Asked]]) -> None:
             )
         heard.append({"key": key, "asked": entries})
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part.npz")
-    try:
-        rows = np.concatenate(states) if states else np.zeros((0, 0), np.float16)
-        np.savez(part, heard=np.array(json.dumps(heard)), states=rows)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    rows = np.concatenate(states) if states else np.zeros((0, 0), np.float16)
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, heard=np.array(json.dumps(heard)), states=rows)
 
 
 def _read(path: Path) -> dict[str, list[Asked]]:

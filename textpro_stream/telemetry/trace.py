@@ -7,7 +7,6 @@ on (two clock reads a span); spans are kept only when a trace was asked for.
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textpro_stream.contracts import seconds
+from textpro_stream.files import replacing
 from textpro_stream.ports import Clock
 
 
@@ -116,12 +116,8 @@ def chrome_trace(conversations: Sequence[tuple[str, Trace]]) -> dict[str, object
 
 def write_chrome_trace(path: Path, conversations: Sequence[tuple[str, Trace]]) -> None:
     """Write the trace beside its place, then move it there: no half file is ever seen."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as beside:
         beside.write_text(json.dumps(chrome_trace(conversations)), encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _name(kind: str, process: int, thread: int, name: str) -> dict[str, object]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from textpro_stream.errors import ConfigError, StageError
+from textpro_stream.files import replacing
 from textpro_stream.train.curves import draw_curves
 
 E = TypeVar("E")
@@ -189,26 +189,23 @@ class Run(Generic[E]):
 
     def _write_log(self) -> None:
         text = "".join(json.dumps(line) + "\n" for line in self._lines)
-        _replace(self._folder / LOG, text.encode())
-        _replace(self._folder / CURVES, draw_curves(self._lines).encode())
+        for name, content in ((LOG, text), (CURVES, draw_curves(self._lines))):
+            with replacing(self._folder / name) as beside:
+                beside.write_text(content, encoding="utf-8")
 
     def _checkpoint(self) -> None:
-        path = self._folder / CHECKPOINT
-        unfinished = path.with_suffix(".new")
-        torch.save(
-            {
-                "facts": json.dumps(self._facts, sort_keys=True),
-                "step": self._step,
-                "parameters": [p.detach() for p in self._parameters],
-                "optimizer": self._optimizer.state_dict(),
-                "lines": json.dumps(self._lines),
-                "sums": dict(self._sums),
-                "summed": self._summed,
-                "spent_s": self._spent_s,
-            },
-            unfinished,
-        )
-        os.replace(unfinished, path)
+        kept = {
+            "facts": json.dumps(self._facts, sort_keys=True),
+            "step": self._step,
+            "parameters": [p.detach() for p in self._parameters],
+            "optimizer": self._optimizer.state_dict(),
+            "lines": json.dumps(self._lines),
+            "sums": dict(self._sums),
+            "summed": self._summed,
+            "spent_s": self._spent_s,
+        }
+        with replacing(self._folder / CHECKPOINT) as beside:
+            torch.save(kept, beside)
 
     def _resume(self) -> None:
         path = self._folder / CHECKPOINT
@@ -239,10 +236,3 @@ class Run(Generic[E]):
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from textpro_stream.contracts import POSITION_HOP, SAMPLE_RATE
+from textpro_stream.files import replacing
 from textpro_stream.lora import fingerprint
 from textpro_stream.train.data import Clip, as_float, load_audio
 from textpro_stream.whisper.commit import CommitRule
@@ -73,9 +74,8 @@ def hear(
 
 
 def _keep(path: Path, known: object) -> None:
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.write_text(json.dumps(known))
-    unfinished.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(known))
 
 
 @torch.inference_mode()
