@@ -23,6 +23,7 @@ from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, AudioChunk, has_words
 from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate.evidence import load_hearing, open_listener
+from textpro_stream.evaluate.manifest import comma_separated, spread
 from textpro_stream.evaluate.mix import read_audio, surround
 from textpro_stream.evaluate.turns import Turn, read_turns
 from textpro_stream.events import TurnEnded
@@ -72,10 +73,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Print the table."""
     import torch
 
-    splits, kinds = (frozenset(filter(None, text.split(","))) for text in (args.split, args.kinds))
-    turns = read_turns(args.manifest, splits=splits, kinds=kinds)
-    if 0 < args.limit < len(turns):
-        turns = [turns[i * len(turns) // args.limit] for i in range(args.limit)]
+    splits, kinds = comma_separated(args.split), comma_separated(args.kinds)
+    turns = spread(read_turns(args.manifest, splits=splits, kinds=kinds), args.limit)
     whisper, vad = load_hearing(settings)
     with torch.inference_mode():
         said = [say(turn, whisper, vad, settings.turn) for turn in turns]

@@ -21,7 +21,15 @@ import numpy as np
 from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.evaluate import policies
-from textpro_stream.evaluate.evidence import Asked, gather, heard_with, load_hearing
+from textpro_stream.evaluate.evidence import (
+    Asked,
+    gather,
+    heard_with,
+    load_hearing,
+    silences_of,
+    tell_progress,
+)
+from textpro_stream.evaluate.manifest import comma_separated
 from textpro_stream.evaluate.mix import read_audio
 from textpro_stream.evaluate.policies import MOMENTS_S, Cost, Floats, Silences
 from textpro_stream.evaluate.smart_turn import SmartTurn
@@ -137,7 +145,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     import torch
 
     outside = [(path.stem, SmartTurn(path)) for path in args.onnx]
-    turns = read_turns(args.manifest, splits=_set(args.split), kinds=_set(args.kinds))
+    splits, kinds = comma_separated(args.split), comma_separated(args.kinds)
+    turns = read_turns(args.manifest, splits=splits, kinds=kinds)
     whisper, vad = load_hearing(settings)
     with torch.inference_mode():  # as the device thread of a conversation
         asked = gather(
@@ -147,7 +156,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             settings.turn,
             name=heard_with(settings, whisper),
             cache=args.cache,
-            progress=_tell,
+            progress=tell_progress,
         )
     n_pauses = sum(len(turn.pauses) for turn in turns)
     head = Head.load(args.head or SHIPPED)
@@ -175,13 +184,8 @@ def tabulate(
         head: ours.
         lost: pauses that were not heard.
     """
-    kept = [a for a in asked if a.pause.counts and a.pause.label != "backchannel"]
-    numbers = {key: i for i, key in enumerate(dict.fromkeys(a.turn_key for a in kept))}
-    silences = Silences(
-        np.array([a.pause.silence_s for a in kept]),
-        np.array([a.pause.label == "end" for a in kept], bool),
-        np.array([numbers[a.turn_key] for a in kept], int),
-    )
+    kept = [one for one in asked if one.pause.judged]
+    silences = silences_of(kept)
     told = f"head, {100 * options.false_cutoffs:g} % budget"
     judged = [
         Judged("silence alone", np.ones((len(kept), len(MOMENTS_S)))),
@@ -218,7 +222,7 @@ def _heard_by(model: SmartTurn, asked: Sequence[Asked]) -> Floats:
 
 def _against(waits_s: Floats, old_s: Floats, silences: Silences) -> list[str]:
     def difference(of: Callable[[Cost], float], drawn: np.ndarray) -> float:
-        some = Silences(silences.length_s[drawn], silences.ends[drawn], silences.turns[drawn])
+        some = silences.of(drawn)
         return of(policies.cost(waits_s[drawn], some)) - of(policies.cost(old_s[drawn], some))
 
     everything = np.arange(len(waits_s))
@@ -235,12 +239,3 @@ def _against(waits_s: Floats, old_s: Floats, silences: Silences) -> list[str]:
 
 def _ms(s: float) -> str:
     return "" if np.isnan(s) else f"{1000 * s:.0f} ms"
-
-
-def _set(text: str) -> frozenset[str]:
-    return frozenset(filter(None, text.split(",")))
-
-
-def _tell(done: int, of: int) -> None:
-    if done % 50 == 0 or done == of:
-        print(f"{done} of {of} turns heard", flush=True)

@@ -36,6 +36,7 @@ from textpro_stream.contracts import (
     seconds,
 )
 from textpro_stream.evaluate.mix import read_audio, surround
+from textpro_stream.evaluate.policies import Silences
 from textpro_stream.evaluate.turns import Pause, Turn
 from textpro_stream.files import replacing
 from textpro_stream.pipeline.listener import Listener
@@ -171,6 +172,22 @@ def _hear(
         n_asked = len(witness.questions)
     listener.finish()
     return found
+
+
+def silences_of(asked: Sequence[Asked]) -> Silences:
+    """Pauses as policies meet them."""
+    numbers = {key: i for i, key in enumerate(dict.fromkeys(one.turn_key for one in asked))}
+    return Silences(
+        np.array([one.pause.silence_s for one in asked]),
+        np.array([one.pause.label == "end" for one in asked], bool),
+        np.array([numbers[one.turn_key] for one in asked], int),
+    )
+
+
+def tell_progress(done: int, of: int) -> None:
+    """Say now and then how far `gather` is."""
+    if done % _SAVED_EVERY == 0 or done == of:
+        print(f"{done} of {of} turns heard", flush=True)
 
 
 def load_hearing(settings: Settings) -> tuple[WhisperPro, VadModel]:

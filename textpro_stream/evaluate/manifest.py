@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from textpro_stream.errors import ConfigError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,33 @@ class Item:
     speech_end_s: float | None = None  # of the last word, where somebody labelled it
 
 
+def manifest_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a JSONL file that hold something, each with its number.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"manifest {path}: {error.strerror}; give a JSONL file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"manifest {path}: not UTF-8 text; give a JSONL file") from None
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def comma_separated(text: str) -> frozenset[str]:
+    """The names in a flag like `--kinds command,question`; none in an empty one."""
+    return frozenset(filter(None, text.split(",")))
+
+
+def spread(items: Sequence[T], n: int) -> list[T]:
+    """So many, evenly over all of them; 0 keeps all."""
+    if not 0 < n < len(items):
+        return list(items)
+    return [items[i * len(items) // n] for i in range(n)]
+
+
 def read_manifest(path: Path, kinds: frozenset[str] = frozenset(), limit: int = 0) -> list[Item]:
     """The items of a manifest.
 
@@ -32,14 +63,8 @@ def read_manifest(path: Path, kinds: frozenset[str] = frozenset(), limit: int = 
     Raises:
         ConfigError: the file is missing, or a line of it is no item; names the line.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise ConfigError(f"manifest {path}: {error.strerror}; give a JSONL file") from None
     items: list[Item] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in manifest_lines(path):
         try:
             entry = json.loads(line)
             item = Item(
@@ -60,9 +85,7 @@ def read_manifest(path: Path, kinds: frozenset[str] = frozenset(), limit: int = 
         raise ConfigError(
             f"manifest {path}: no items" + (f" of kind {sorted(kinds)}" * bool(kinds))
         )
-    if 0 < limit < len(items):
-        items = [items[i * len(items) // limit] for i in range(limit)]
-    return items
+    return spread(items, limit)
 
 
 def _optional(value: object) -> float | None:

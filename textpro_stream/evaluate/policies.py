@@ -31,8 +31,8 @@ class Silences:
     ends: NDArray[np.bool_]
     turns: NDArray[np.int_]  # number of the turn: drawn together
 
-    def of(self, chosen: NDArray[np.bool_]) -> Silences:
-        """Some of them."""
+    def of(self, chosen: NDArray[np.bool_] | NDArray[np.int_]) -> Silences:
+        """Some of them, by a mask or by their indices."""
         return Silences(self.length_s[chosen], self.ends[chosen], self.turns[chosen])
 
 

@@ -25,7 +25,7 @@ from textpro_stream import store
 from textpro_stream.config import Settings
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.evaluate import side_by_side
-from textpro_stream.evaluate.manifest import Item, read_manifest
+from textpro_stream.evaluate.manifest import Item, comma_separated, read_manifest
 from textpro_stream.evaluate.mix import read_audio
 from textpro_stream.evaluate.reference import References
 from textpro_stream.evaluate.score import Summary
@@ -70,8 +70,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     device = replace(settings.device, name="cpu", threads=settings.device.threads or 1)
     turn = replace(settings.turn, barge_in=False, push_to_talk=False)  # a file has no listener
     settings = replace(settings, device=device, turn=turn)
-    kinds = frozenset(kind for kind in args.kinds.split(",") if kind)
-    items = read_manifest(args.manifest, kinds, args.limit)
+    items = read_manifest(args.manifest, comma_separated(args.kinds), args.limit)
     model = settings.whisper.model
     references = References(args.reference, model, store.resolve(model, "whisper"))
     references.transcribe(items, read_audio)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from textpro_stream.errors import ConfigError
+from textpro_stream.evaluate.manifest import manifest_lines
 
 Label = Literal["hold", "end", "backchannel"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -37,6 +38,11 @@ class Pause:
     start_s: float  # of the silence, in its file
     end_s: float | None  # where the speaker went on; None: the turn was over
     counts: bool = True  # False: heard, and left out of all figures
+
+    @property
+    def judged(self) -> bool:
+        """It is an end or a hold, and in the figures."""
+        return self.counts and self.label != "backchannel"
 
     @property
     def silence_s(self) -> float:
@@ -66,14 +72,8 @@ def read_turns(
     Raises:
         ConfigError: the file is missing, or a line of it is no pause; names the line.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise ConfigError(f"manifest {path}: {error.strerror}; give a JSONL file") from None
     found: list[tuple[Path, float, Pause]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in manifest_lines(path):
         try:
             audio, start_s, pause = _parse(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:

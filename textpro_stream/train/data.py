@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.errors import ConfigError, TextproError
+from textpro_stream.evaluate.manifest import manifest_lines
 from textpro_stream.evaluate.mix import read_audio
 
 SHOWN = 20  # faults that are listed; more of one kind teach nothing
@@ -52,19 +53,11 @@ def read_clips(path: Path, *, check: Check = lambda entry: "") -> list[Clip]:
     Raises:
         ConfigError: the file cannot be read, or has faults; lists them by line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"manifest {path}: {error.strerror}; give a JSONL file") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"manifest {path}: not UTF-8 text; give a JSONL file") from None
     clips: list[Clip] = []
     faults: list[str] = []
     seen: dict[str, int] = {}
     splits: dict[str, tuple[str, int]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in manifest_lines(path):
         clip, wrong = _clip(path, number, line)
         if clip is not None:
             wrong = wrong or _repeated(clip, seen) or _in_two_splits(clip, splits)

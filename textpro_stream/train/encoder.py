@@ -17,12 +17,13 @@ import torch
 from textpro_stream import store
 from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError
+from textpro_stream.evaluate.manifest import comma_separated, spread
 from textpro_stream.runtime.hardware import torch_device
 from textpro_stream.train.augment import Augmentation
 from textpro_stream.train.data import Clip, as_float, hold_out, load_audio, read_clips
 from textpro_stream.train.distillation import Distillation, EncoderDistillation
 from textpro_stream.train.loop import Run, Schedule
-from textpro_stream.train.teacher import Spoken, hear
+from textpro_stream.train.teacher import hear
 from textpro_stream.whisper import WhisperPro
 from textpro_stream.whisper.weights import load_weights
 
@@ -68,8 +69,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     clips = [c for c in read_clips(args.manifest) if c.language in ("", args.language)]
     if not clips:
         raise ConfigError(f"{args.manifest}: no clip in {args.language}; give --language")
-    always = frozenset(filter(None, args.held_out.split(",")))
-    train, held_out = hold_out(clips, 0.05, always)
+    train, held_out = hold_out(clips, 0.05, comma_separated(args.held_out))
     if not train or not held_out:
         raise ConfigError(
             f"{args.manifest}: {len(train)} clips to train on, {len(held_out)} held out; give more"
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         filters=teacher.filters,
         prompt=teacher.tokens.prompt,
         train=[spoken for spoken in heard if spoken.clip.id not in ids],
-        held_out=_spread([spoken for spoken in heard if spoken.clip.id in ids], MEASURED),
+        held_out=spread([spoken for spoken in heard if spoken.clip.id in ids], MEASURED),
         noises=[as_float(load_audio(clip)) for clip in read_clips(args.noise)]
         if args.noise
         else [],
@@ -128,10 +128,6 @@ def _weighed(told: str) -> Distillation:
     if unknown := sorted(set(weights) - set(LOSSES)):
         raise ConfigError(f"--losses {unknown[0]}: give some of {', '.join(LOSSES)}")
     return Distillation(**weights)  # type: ignore[arg-type]  # names of numbers only
-
-
-def _spread(heard: list[Spoken], n: int) -> list[Spoken]:
-    return heard if len(heard) <= n else [heard[i * len(heard) // n] for i in range(n)]
 
 
 def _told(clips: list[Clip]) -> str:

@@ -10,6 +10,7 @@ nothing to go on with: what was heard is kept in the folder.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +21,17 @@ from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate import policies
 from textpro_stream.evaluate.endpoint import tabulate
-from textpro_stream.evaluate.evidence import Asked, gather, heard_with, load_hearing
+from textpro_stream.evaluate.evidence import (
+    Asked,
+    gather,
+    heard_with,
+    load_hearing,
+    silences_of,
+    tell_progress,
+)
+from textpro_stream.evaluate.manifest import comma_separated
 from textpro_stream.evaluate.policies import MOMENTS_S, Floats
-from textpro_stream.evaluate.turns import read_turns
+from textpro_stream.evaluate.turns import Turn, read_turns
 from textpro_stream.train.regression import FOLDS, Examples, alike, cross_validate, fit
 from textpro_stream.train.synthetic_turns import make_turns
 from textpro_stream.turn.features import ENDING, MARK, NAMES
@@ -50,37 +59,27 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Train; 0."""
     import torch
 
-    splits = frozenset(filter(None, args.split.split(",")))
-    turns = read_turns(args.manifest, splits=splits)
+    turns = read_turns(args.manifest, splits=comma_separated(args.split))
     whisper, vad = load_hearing(settings)
     name = heard_with(settings, whisper)
 
-    def tell(done: int, of: int) -> None:
-        if done % 50 == 0 or done == of:
-            print(f"{done} of {of} turns heard", flush=True)
-
-    with torch.inference_mode():
-        real = gather(
+    @torch.inference_mode()
+    def hear(turns: Sequence[Turn], cache: str) -> list[Asked]:
+        return gather(
             turns,
             whisper,
             vad,
             settings.turn,
             name=name,
-            cache=args.out / "real.npz",
-            progress=tell,
+            cache=args.out / cache,
+            progress=tell_progress,
         )
-        made: list[Asked] = []
-        if args.synthetic:
-            manifest = make_turns(args.out / "synthetic", args.synthetic, args.seed)
-            made = gather(
-                read_turns(manifest),
-                whisper,
-                vad,
-                settings.turn,
-                name=name,
-                cache=args.out / "synthetic.npz",
-                progress=tell,
-            )
+
+    real = hear(turns, "real.npz")
+    made: list[Asked] = []
+    if args.synthetic:
+        manifest = make_turns(args.out / "synthetic", args.synthetic, args.seed)
+        made = hear(read_turns(manifest), "synthetic.npz")
     examples = Examples.of([*real, *(one for one in made if one.pause.split == "train")])
     weights, report = train(examples, settings.turn, args.ridge)
     weights.save(args.out / _FILE)
@@ -187,12 +186,7 @@ class _Unseen:
         self._least_s, self._most_s = options.silence_ms / 1000, options.silence_long_ms / 1000
         longer = [Head(weights).log_longer(round(s * SAMPLE_RATE)) for s in MOMENTS_S]
         self._p_end = 1 / (1 + np.exp(-(odds[:, None] - np.array(longer))))  # (n, m)
-        turns = {key: i for i, key in enumerate(dict.fromkeys(a.turn_key for a in talk.asked))}
-        self._silences = policies.Silences(
-            np.array([one.pause.silence_s for one in talk.asked]),
-            talk.ends == 1.0,
-            np.array([turns[one.turn_key] for one in talk.asked]),
-        )
+        self._silences = silences_of(talk.asked)
 
     def required(self) -> Floats:
         """For each budget the least P(end) that keeps to it, (k,)."""

@@ -34,9 +34,7 @@ class Examples:
         kept = [
             (one, numbers)
             for one in asked
-            if one.pause.counts
-            and one.pause.label != "backchannel"
-            and (numbers := features(one.turn)) is not None
+            if one.pause.judged and (numbers := features(one.turn)) is not None
         ]
         speakers: dict[Path, set[str]] = {}
         for one, _ in kept:
