@@ -155,10 +155,14 @@ class OpenTurn:
         return "".join(span.text for span in (*self.spans, *self.tail))
 
 
+def bare_word(word: str) -> str:
+    """A word without case and marks; "" if it is nothing else."""
+    return "".join(c for c in word.lower() if c.isalnum())
+
+
 def bare_words(text: str) -> list[str]:
     """Its words without case and marks: two texts with the same ones say the same."""
-    words = ("".join(c for c in word if c.isalnum()) for word in text.lower().split())
-    return [word for word in words if word]
+    return [word for word in map(bare_word, text.split()) if word]
 
 
 def has_words(text: str) -> bool:

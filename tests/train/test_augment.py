@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,6 @@ from textpro_stream.train.augment import (
     augment,
     by_telephone,
     coloured,
-    faster,
     in_room,
     with_gain,
     with_noise,
@@ -56,12 +53,6 @@ def test_colours_fall_as_they_should() -> None:
         power = np.square(np.abs(np.fft.rfft(coloured(160_000, slope, RNG))))
         octaves = power[10_000:20_000].mean() / power[20_000:40_000].mean()
         assert -10 * np.log10(octaves) == pytest.approx(db, abs=0.5)
-
-
-def test_faster_is_shorter_and_higher() -> None:
-    quick = faster(tone(440), Fraction(11, 10))
-    assert len(quick) == round(16_000 / 1.1)
-    assert np.argmax(np.abs(np.fft.rfft(quick, 16_000))) == pytest.approx(484, abs=1)
 
 
 def test_gain_clips_at_full_scale() -> None:

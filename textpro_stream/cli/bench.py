@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import sys
 
-from textpro_stream.cli.options import add_settings
+import textpro_stream.bench as package
+from textpro_stream.cli.modules import add_modules
 from textpro_stream.config import Settings
 
 TAKES_SETTINGS = False  # each measurement does, after its own name
@@ -24,25 +23,10 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One subcommand for each measurement, from the module of that name."""
-    actions = parser.add_subparsers(dest="measure", metavar="MEASUREMENT", required=True)
-    wanted = [name for name in MEASUREMENTS if name in sys.argv] or MEASUREMENTS
-    for name in wanted:  # the one that runs, or all of them for --help
-        module = importlib.import_module(f"textpro_stream.bench.{name}")
-        summary, _, details = (module.__doc__ or "").partition("\n")
-        sub = actions.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=details.strip("\n"),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            conflict_handler="resolve",
-        )
-        add_settings(sub)
-        module.add_arguments(sub)
-        sub.set_defaults(measure_run=module.run)
+    add_modules(parser, package, "MEASUREMENT", MEASUREMENTS)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Run the chosen measurement; give the exit status."""
-    status: int = args.measure_run(args, settings)
+    status: int = args.module_run(args, settings)
     return status

@@ -13,7 +13,8 @@ TAKES_SETTINGS = False  # each objective does, after its own name
 EXAMPLES = """\
 examples:
   textpro train encoder --manifest speech.jsonl --out runs/encoder
-  textpro stream --whisper.adapter runs/encoder/encoder.safetensors question.wav
+  textpro stream --set whisper.adapter=runs/encoder/encoder.safetensors question.wav
+  textpro train end-of-turn --manifest pauses.jsonl --out runs/end-of-turn
 
 A run that was stopped goes on where it was: give the same command again.
 """

@@ -11,6 +11,8 @@ import jiwer
 import numpy as np
 from whisper_normalizer.english import EnglishTextNormalizer
 
+from textpro_stream.contracts import bare_word
+
 
 @lru_cache(maxsize=1)
 def _normalizer() -> EnglishTextNormalizer:
@@ -63,14 +65,10 @@ class TimedWord:
     at_s: float
 
 
-def _bare(word: str) -> str:
-    return "".join(c for c in word.lower() if c.isalnum())
-
-
 def lags(committed: Sequence[TimedWord], spoken: Sequence[TimedWord]) -> list[float]:
     """Seconds from a word's end in `spoken` to its commit, for the words in both."""
-    left = [(_bare(word.text), word.at_s) for word in committed if _bare(word.text)]
-    right = [(_bare(word.text), word.at_s) for word in spoken if _bare(word.text)]
+    left = [(bare_word(word.text), word.at_s) for word in committed if bare_word(word.text)]
+    right = [(bare_word(word.text), word.at_s) for word in spoken if bare_word(word.text)]
     matcher = difflib.SequenceMatcher(
         None, [word for word, _ in left], [word for word, _ in right], autojunk=False
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from textpro_stream.contracts import MEL_HOP, SAMPLE_RATE
 from textpro_stream.errors import WeightsError
+from textpro_stream.turn.vad import open_onnx
 from textpro_stream.whisper.mel import N_FFT, MelStream, mel_filters, normalise
 
 _WINDOW = 8 * SAMPLE_RATE
@@ -27,17 +28,7 @@ class SmartTurn:
     """
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the runtime's errors share no base class
-            raise WeightsError(f"{path}: not an ONNX model", path=path) from error
+        self._session = open_onnx(path)
         wanted = self._session.get_inputs()
         shape = wanted[0].shape
         if len(wanted) != 1 or list(shape[1:]) != [_N_MELS, _WINDOW // MEL_HOP]:

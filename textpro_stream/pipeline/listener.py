@@ -217,8 +217,9 @@ class Listener:
         turn = self._turn
         if turn is None:
             return None
-        tail = turn.tail if turn.held is not None else turn.recognizer.preview().spans
-        return turn.transcript + "".join(span.text for span in tail)
+        if turn.held is not None:
+            return turn.text
+        return turn.transcript + "".join(span.text for span in turn.recognizer.preview().spans)
 
     def _decide(
         self, signals: Sequence[TurnSignal], frame: AudioChunk | None
@@ -270,13 +271,12 @@ class Listener:
         turn.held = []
         preview = turn.recognizer.preview()
         turn.tail, turn.ending = preview.spans, preview.ending
-        text = "".join(span.text for span in turn.tail)
-        self._show(turn, text)
+        self._show(turn, "".join(span.text for span in turn.tail))
         if self._revises:
             turn.revise()
         turn.silent_since = speech
         self._ask(turn)
-        if has_words(turn.transcript + text):
+        if has_words(turn.text):
             self._events.append(TurnEager(turn.number, self.position))
             self._decided = turn
 
@@ -287,7 +287,7 @@ class Listener:
 
     def _resume(self, turn: SpokenTurn) -> list[TokenSpan]:
         held, turn.held = turn.held or [], None
-        if has_words(turn.transcript + "".join(span.text for span in turn.tail)):
+        if has_words(turn.text):
             self._events.append(TurnResumed(turn.number, self.position))
         turn.tail, turn.revised, turn.ending = (), None, None
         return self._recognize(turn, held)

@@ -41,6 +41,11 @@ class SpokenTurn:
         """Its words: those committed, unless they were revised."""
         return "".join(span.text for span in self.revised or self.spans)
 
+    @property
+    def text(self) -> str:
+        """All of its words, the preview's included."""
+        return self.as_open(over=True).text
+
     def as_open(self, *, over: bool) -> OpenTurn:
         """The turn as it is told to whoever replies."""
         if self.revised is not None:
@@ -50,12 +55,12 @@ class SpokenTurn:
     def revise(self) -> None:
         """Hear it again as a whole, and take what that says where it says something else."""
         self.revised = None
+        before = self.text
         revision = self.recognizer.revise()
         if revision is None:
             return
         spans = (*self.spans[: revision.kept], *revision.spans)
         text = "".join(span.text for span in spans)
-        before = "".join(span.text for span in (*self.spans, *self.tail))
         # Words that somebody has seen do not vanish altogether: they were no noise a moment ago.
         if has_words(text) and bare_words(text) != bare_words(before):
             self.revised = spans

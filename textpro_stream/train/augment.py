@@ -1,14 +1,13 @@
 """Other rooms, other microphones, other noise: the same words as somebody else would send them.
 
 Pure functions of samples (n,) float32 at 16 kHz and a random generator. None of them moves a word
-in time, so what was aligned stays aligned; `faster` does, and says by how much.
+in time, so what was aligned stays aligned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,13 +82,6 @@ def by_telephone(samples: Samples) -> Samples:
     # A slope of 100 Hz on either side: a wall would ring.
     passed = np.clip((hz - low) / 100 + 1, 0, 1) * np.clip((high - hz) / 100 + 1, 0, 1)
     return np.asarray(np.fft.irfft(spectrum * passed, len(samples)), np.float32)
-
-
-def faster(samples: Samples, speed: Fraction) -> Samples:
-    """Speed and pitch together, as a tape does: times shrink by `speed`."""
-    n = max(1, round(len(samples) / speed))
-    at = np.arange(n) * float(speed)
-    return np.asarray(np.interp(at, np.arange(len(samples)), samples), np.float32)
 
 
 def coloured(n: int, slope: float, rng: np.random.Generator) -> Samples:

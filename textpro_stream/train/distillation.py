@@ -25,13 +25,13 @@ from textpro_stream.contracts import POSITION_HOP, SAMPLE_RATE
 from textpro_stream.lora import add_lora, fingerprint, lora_tensors, save_lora
 from textpro_stream.train.augment import Augmentation, augment
 from textpro_stream.train.data import as_float
-from textpro_stream.train.teacher import AFTER, Spoken
+from textpro_stream.train.teacher import AFTER, Spoken, whole_mel
 from textpro_stream.whisper.blocks import Blocks, Grid, WholeText
 from textpro_stream.whisper.mel import LEAST_MAXIMUM, N_FFT, MelStream, normalise
 from textpro_stream.whisper.model import MelWindow, Whisper
+from textpro_stream.whisper.segment import Drafting
 
 SHORTEST_S = 1.5  # of what is left of a clip that is cut
-EDGE = 4  # positions: as near to the end a token is not drafted yet (`Drafting.edge`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +247,7 @@ class EncoderDistillation:
 
     def _offline(self, samples: NDArray[np.float32], n: int) -> Tensor:
         """The teacher's states, (1, n, d_model)."""
-        silence = np.zeros(n * POSITION_HOP + N_FFT - len(samples), np.float32)
-        frames = MelStream(self._filters).push(np.concatenate([samples, silence]))
-        window = MelWindow.cut(normalise(frames, frames.max()), 0, n)
+        window = MelWindow.cut(whole_mel(self._filters, samples, n), 0, n)
         encoder = self._teacher.encoder
         states: Tensor = encoder(encoder.stem(window)).states
         return states
@@ -272,9 +270,9 @@ class EncoderDistillation:
             available.append(length + n_final + n_ahead)
             length += n_final
         said: list[int] = []
-        at = 0
+        at, edge = 0, Drafting().edge
         # A row says the next token. The last says that the text ends; only the end shows that.
-        wanted = [position + EDGE for position in example.positions]
+        wanted = [position + edge for position in example.positions]
         for position, later in zip(wanted, example.later, strict=False):
             while at < last and available[at] <= position:
                 at += 1

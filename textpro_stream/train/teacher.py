@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from textpro_stream.contracts import POSITION_HOP, SAMPLE_RATE
 from textpro_stream.files import replacing
@@ -78,14 +79,19 @@ def _keep(path: Path, known: object) -> None:
         beside.write_text(json.dumps(known))
 
 
+def whole_mel(filters: Tensor, samples: NDArray[np.float32], n: int) -> Tensor:
+    """A clip's log-mel as Whisper scales it, silence behind it up to n positions, (2n, n_mels)."""
+    silence = np.zeros(n * POSITION_HOP + N_FFT - len(samples), np.float32)
+    frames = MelStream(filters).push(np.concatenate([samples, silence]))
+    return normalise(frames, frames.max())
+
+
 @torch.inference_mode()
 def _transcribe(model: WhisperPro, samples: NDArray[np.float32]) -> tuple[list[int], list[int]]:
     n_heard = len(samples) // POSITION_HOP
     n = n_heard + AFTER
-    silence = np.zeros(n * POSITION_HOP + N_FFT - len(samples), np.float32)
-    frames = MelStream(model.filters).push(np.concatenate([samples, silence]))
     slot = model.pool.take()
-    encode(model.model, [Encode(slot, normalise(frames, frames.max()), 0, n)])
+    encode(model.model, [Encode(slot, whole_mel(model.filters, samples, n), 0, n)])
     segment = Segment(
         slot,
         model.decoder,

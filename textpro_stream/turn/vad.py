@@ -53,6 +53,24 @@ class WebrtcVad:
         return sum(self._shares) / len(self._shares)
 
 
+def open_onnx(path: Path, advice: str = "") -> Any:  # onnxruntime ships no types
+    """An ONNX model on one thread of the CPU.
+
+    Raises:
+        WeightsError: it is none; `advice` ends the message.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's errors share no base class
+        raise WeightsError(f"{path}: not an ONNX model{advice}", path=path) from error
+
+
 class SileroVadModel:
     """Silero's recurrent network (ONNX, 2 MB) on one thread."""
 
@@ -62,28 +80,14 @@ class SileroVadModel:
         Raises:
             WeightsError: the folder holds none, or it is no ONNX model.
         """
-        import onnxruntime
-
         files = sorted(folder.glob("*.onnx"))
         if not files:
             raise WeightsError(
                 f"{folder}: no .onnx file; fetch it with: textpro models pull silero-vad",
                 path=folder,
             )
-        options = onnxruntime.SessionOptions()
         # 0.1 ms of work per window: a pool would only cost wake-ups, and its idle threads spin.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(files[0]), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the runtime's errors share no base class
-            raise WeightsError(
-                f"{files[0]}: not an ONNX model; repair it with: textpro models pull silero-vad",
-                path=files[0],
-            ) from error
+        self._session = open_onnx(files[0], "; repair it with: textpro models pull silero-vad")
 
     def open(self) -> SileroVad:
         """A detector that has heard nothing yet."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
 from pathlib import Path
 
 from textpro_stream.errors import WeightsError
 from textpro_stream.lora import Adapter
 
 AUTO = "auto"
-SHIPPED = (
-    "adapters"  # folder of the package's assets; each `encoder-*.safetensors` is for one model
-)
+# Each `encoder-*.safetensors` in it is for one model.
+SHIPPED = Path(__file__).parents[1] / "assets" / "adapters"
 
 
 def find_adapter(name: str, base: str) -> Adapter | None:
@@ -28,9 +26,8 @@ def find_adapter(name: str, base: str) -> Adapter | None:
         WeightsError: a file that is no adapter, or one of another model.
     """
     if name == AUTO:
-        with as_file(files("textpro_stream") / "assets" / SHIPPED) as folder:
-            shipped = (Adapter.read(path) for path in sorted(folder.glob("encoder-*.safetensors")))
-            return next((adapter for adapter in shipped if adapter.base == base), None)
+        shipped = (Adapter.read(path) for path in sorted(SHIPPED.glob("encoder-*.safetensors")))
+        return next((adapter for adapter in shipped if adapter.base == base), None)
     adapter = Adapter.read(Path(name))
     if adapter.base != base:
         raise WeightsError(
