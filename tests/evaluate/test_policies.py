@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from textpro_stream.evaluate.bootstrap import interval
 from textpro_stream.evaluate.policies import (
     MOMENTS_S,
     Silences,
@@ -15,7 +16,6 @@ from textpro_stream.evaluate.policies import (
     curve,
     cut_at,
     decide,
-    interval,
     wait_at,
 )
 

@@ -16,7 +16,7 @@ from textpro_stream.evaluate import transcribe
 from textpro_stream.evaluate.manifest import Item
 from textpro_stream.evaluate.score import Errors
 from textpro_stream.evaluate.side_by_side import Row, worst
-from textpro_stream.evaluate.tally import interval
+from textpro_stream.evaluate.tally import points_interval
 from textpro_stream.evaluate.ways import Told, n_revised
 
 
@@ -137,12 +137,12 @@ def test_words_that_a_revision_takes_back_are_counted_without_case_and_marks() -
 
 def test_a_clear_difference_stands_out_of_chance_and_none_does_not() -> None:
     worse = [(Errors(words=10), Errors(substitutions=1, words=10))] * 50
-    assert interval(worse) == pytest.approx((10.0, 10.0))
+    assert points_interval(worse) == pytest.approx((10.0, 10.0))
     mixed = [
         (Errors(words=10), Errors(deletions=1, words=10)),
         (Errors(insertions=1, words=10), Errors(words=10)),
     ] * 25
-    low, high = interval(mixed)
+    low, high = points_interval(mixed)
     assert low < 0 < high
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.evaluate import policies
+from textpro_stream.evaluate.bootstrap import interval
 from textpro_stream.evaluate.evidence import (
     Asked,
     gather,
@@ -229,7 +230,7 @@ def _against(waits_s: Floats, old_s: Floats, silences: Silences) -> list[str]:
     cells = []
     for of, scale, unit in ((lambda c: c.cut, 100, ""), (lambda c: c.wait_s, 1000, " ms")):
         told = partial(difference, of)
-        low, high = policies.interval(told, silences.turns)
+        low, high = interval(told, silences.turns)
         form = "+.1f" if scale == 100 else "+.0f"
         cells.append(
             f"{scale * told(everything):{form}}{unit} [{scale * low:{form}}, {scale * high:{form}}]"

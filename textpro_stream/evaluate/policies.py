@@ -8,7 +8,7 @@ sure. Pure: arrays in, figures out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,35 +91,6 @@ def auc(p_end: Floats, ends: NDArray[np.bool_]) -> float:
         return float("nan")
     over = p_end[ends][:, None] - p_end[~ends][None]
     return float(((over > 0) + 0.5 * (over == 0)).mean())
-
-
-def interval(
-    figure: Callable[[NDArray[np.int_]], float],
-    turns: NDArray[np.int_],
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Where 95 % of a figure lies when turns are drawn anew with replacement.
-
-    Args:
-        figure: of pauses by their indices, (k,), some of them several times. For a comparison give
-            a difference: both sides then see the same draw.
-        turns: number of each pause's turn, (n,).
-        draws: how often.
-        seed: of the draws.
-    """
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(turns == turn) for turn in np.unique(turns)]
-    drawn = (
-        figure(np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))]))
-        for _ in range(draws)
-    )
-    found = np.array([value for value in drawn if np.isfinite(value)])
-    if not len(found):
-        return float("nan"), float("nan")
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _mean(values: Floats | NDArray[np.bool_]) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textpro_stream.evaluate.manifest import Item
 from textpro_stream.evaluate.reference import Reference
 from textpro_stream.evaluate.score import Errors, errors
-from textpro_stream.evaluate.tally import Tally, interval
+from textpro_stream.evaluate.tally import Tally, points_interval
 
 LOST = 1 / 5  # of a clip's words: whoever loses more cannot be answered
 SHOWN = 10  # clips, worst first
@@ -60,7 +60,7 @@ def differences(rows: Sequence[Row]) -> Iterator[str]:
     for name, at in (("conversation", 1), ("alone", 2)):
         points = sum((row[at] for row in found), Errors()).wer
         points -= sum((row[0] for row in found), Errors()).wer
-        low, high = interval([(row[0], row[at]) for row in found])
+        low, high = points_interval([(row[0], row[at]) for row in found])
         yield f"{name} - offline: {points:+.2f} points (95 %: {low:+.2f} to {high:+.2f})"
 
 

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from textpro_stream.evaluate.bootstrap import interval
 from textpro_stream.evaluate.manifest import Item
 from textpro_stream.evaluate.reference import Reference
 from textpro_stream.evaluate.score import Errors, Summary, errors, lags
@@ -102,29 +106,23 @@ class Tally:
         }
 
 
-def interval(
-    pairs: Sequence[tuple[Errors, Errors]], *, draws: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+def points_interval(pairs: Sequence[tuple[Errors, Errors]]) -> tuple[float, float]:
     """How far chance in the choice of clips may move a difference of two WERs, in points.
-
-    A paired bootstrap over clips (Bisani & Ney, 2004).
 
     Args:
         pairs: for each clip its errors, one way and the other.
-        draws: samples of clips, with replacement.
-        seed: of the draws.
 
     Returns:
         The middle 95 % of second minus first.
     """
-    import numpy as np
 
     def wrong(e: Errors) -> int:
         return e.substitutions + e.deletions + e.insertions
 
     more = np.array([wrong(b) - wrong(a) for a, b in pairs])
     words = np.array([a.words for a, _ in pairs])
-    chosen = np.random.default_rng(seed).integers(len(pairs), size=(draws, len(pairs)))
-    points = 100 * more[chosen].sum(1) / np.maximum(1, words[chosen].sum(1))
-    low, high = np.percentile(points, (2.5, 97.5))
-    return float(low), float(high)
+
+    def points(drawn: NDArray[np.int_]) -> float:
+        return float(100 * more[drawn].sum() / max(1, words[drawn].sum()))
+
+    return interval(points, np.arange(len(pairs)), draws=2000)
