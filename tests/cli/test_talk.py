@@ -123,8 +123,9 @@ async def test_speaking_over_it_silences_it_and_crops_what_it_remembers(stand: S
     async with Table(stand) as table:
         await table.pass_time(QUESTION)
         await table.notes.until(ReplyAudio, 20)
-        await table.pass_time(sound(("voice", 0.7)))
+        await table.pass_time(sound(("voice", 0.2)))
         await table.notes.until(ReplyDucked)
+        await table.pass_time(sound(("voice", 0.5)))
         ended = await table.notes.until(ReplyEnded)
         table.card.pull()  # one block in which it fades
         assert not table.card.pull().any()

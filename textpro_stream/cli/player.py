@@ -9,7 +9,7 @@ from textpro_stream.commands import Played
 from textpro_stream.events import Event, ReplyAudio, ReplyDucked, ReplyEnded
 from textpro_stream.ports import Talk
 
-REPORT_S = 0.05  # between reports of what was heard; a barge-in crops to whole words anyway
+REPORT_S = 0.05  # between reports of what was heard
 
 
 class Player:
@@ -27,6 +27,7 @@ class Player:
                 self._playing = turn
             case ReplyDucked(ducked=ducked):
                 self._loudspeaker.duck(ducked)
+                self._tell()  # an interruption may follow, and crops to what was heard
             case ReplyEnded(reason="barge_in" | "cancelled"):
                 self._loudspeaker.clear()
                 self._loudspeaker.duck(False)
@@ -41,5 +42,8 @@ class Player:
         """Tell the conversation what was heard, for as long as this runs."""
         while True:
             await asyncio.sleep(REPORT_S)
-            if self._playing is not None:
-                self._talk.push_nowait(Played(self._playing, self._loudspeaker.heard))
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._playing is not None:
+            self._talk.push_nowait(Played(self._playing, self._loudspeaker.heard))
