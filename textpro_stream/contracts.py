@@ -7,6 +7,7 @@ in events.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -86,19 +87,33 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Preview:
-    """What the recognizer would commit, were the audio to end here."""
-
-    spans: tuple[TokenSpan, ...] = ()
-    ending: Ending | None = None  # None: it cannot tell, or heard no words
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Revision:
     """Committed words, decoded again with all that was heard around them."""
 
     kept: int  # spans of the turn, from its first, that stand as they are
     spans: tuple[TokenSpan, ...]  # in place of all the others, the preview's included
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """What the recognizer would commit, were the audio to end here."""
+
+    spans: tuple[TokenSpan, ...] = ()
+    ending: Ending | None = None  # None: it cannot tell, or heard no words
+    revision: Revision | None = None  # None: what was committed stands
+
+    def revised(self, committed: Sequence[TokenSpan]) -> tuple[TokenSpan, ...] | None:
+        """All words of a turn, where the revision says others than were committed and are to come.
+
+        Other case and marks are no revision. Nor do words that somebody has seen vanish altogether:
+        they were no noise a moment ago.
+        """
+        if self.revision is None:
+            return None
+        spans = (*committed[: self.revision.kept], *self.revision.spans)
+        before, after = (text_of(words) for words in ((*committed, *self.spans), spans))
+        same = not has_words(after) or bare_words(before) == bare_words(after)
+        return None if same else spans
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,12 +167,17 @@ class OpenTurn:
     @property
     def text(self) -> str:
         """All of its words."""
-        return "".join(span.text for span in (*self.spans, *self.tail))
+        return text_of((*self.spans, *self.tail))
 
 
 def bare_word(word: str) -> str:
     """A word without case and marks; "" if it is nothing else."""
     return "".join(c for c in word.lower() if c.isalnum())
+
+
+def text_of(spans: Iterable[TokenSpan]) -> str:
+    """What they spell."""
+    return "".join(span.text for span in spans)
 
 
 def bare_words(text: str) -> list[str]:

@@ -18,6 +18,7 @@ from textpro_stream.contracts import (
     SpokenChunk,
     TokenSpan,
     ToolCall,
+    text_of,
 )
 from textpro_stream.errors import ErrorCode, TextproError
 
@@ -81,7 +82,7 @@ class WordsCommitted:
     @property
     def text(self) -> str:
         """The new text; starts with a space where a word begins."""
-        return "".join(span.text for span in self.spans)
+        return text_of(self.spans)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +100,7 @@ class TranscriptRevised:
     @property
     def text(self) -> str:
         """The whole transcript."""
-        return "".join(span.text for span in self.spans)
+        return text_of(self.spans)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,7 +23,6 @@ from textpro_stream.contracts import (
     Preview,
     ProsodyWindow,
     ReplyOptions,
-    Revision,
     SpokenChunk,
     Transcript,
     TurnSignal,
@@ -261,13 +260,6 @@ class Recognizer(Protocol):
 
     def finish(self) -> Sequence[Transcript]:
         """Commit the rest; free right after `preview`."""
-        ...
-
-    def revise(self) -> Revision | None:
-        """What was heard, heard again as a whole; None where there is nothing to hear again.
-
-        Nothing is committed, and going on after it is as if nobody had asked.
-        """
         ...
 
 

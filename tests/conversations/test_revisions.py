@@ -15,7 +15,7 @@ WORDS = [(" What", 0.8), (" time", 1.1), (" is it?", 1.4)]
 
 def revising(stand: Stand, *texts: str, kept: int = 1, words: object = None) -> Stand:
     script = Script(list(words or WORDS), revision=(kept, texts))
-    return replace(stand, script=script, revises=True)
+    return replace(stand, script=script)
 
 
 def of(events: list[Event], kind: type) -> list[Event]:
@@ -48,11 +48,6 @@ async def test_words_do_not_vanish_altogether(stand: Stand) -> None:
     events = await revising(stand, kept=0).run(QUESTION)
     assert not of(events, TranscriptRevised)
     assert of(events, TurnEnded)[0].transcript == " What time is it?"
-
-
-async def test_nobody_is_told_of_a_revision_that_was_not_asked_for(stand: Stand) -> None:
-    stand = replace(revising(stand, " rhyme", " is it?"), revises=False)
-    assert not of(await stand.run(QUESTION), TranscriptRevised)
 
 
 async def test_a_speaker_who_goes_on_is_revised_at_the_end_alone(stand: Stand) -> None:

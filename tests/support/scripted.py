@@ -127,12 +127,12 @@ class ScriptedRecognizer:
 
     def preview(self) -> Preview:
         self._script.previews += 1
-        return Preview(self._tail(self._end))
+        return Preview(self._tail(self._end), revision=self._revision())
 
     def finish(self) -> Sequence[Transcript]:
         return [Transcript(self._take(self._end))]
 
-    def revise(self) -> Revision | None:
+    def _revision(self) -> Revision | None:
         if self._script.revision is None:
             return None
         kept, texts = self._script.revision

@@ -63,7 +63,6 @@ class Stand:
     clock: Clock = field(default_factory=VirtualClock)
     health: Health = field(default_factory=Health)
     lateness: Lateness = field(default_factory=Lateness)
-    revises: bool = False
 
     def open(
         self,
@@ -92,7 +91,6 @@ class Stand:
             preroll_ms=self.options.preroll_ms,
             trace=context.trace,
             clock=context.clock,
-            revises=self.revises,
         )
         responder = None
         if (dialogue := self.dialogue) is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import WhisperForConditionalGeneration
 
 from textpro_stream.config import WhisperOptions
-from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Ending, TokenSpan, Transcript
+from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Ending, Preview, TokenSpan, Transcript
 from textpro_stream.whisper import Recognizer, WhisperPro
 from textpro_stream.whisper.blocks import Grid
 from textpro_stream.whisper.decoding import Encode, encode
@@ -433,43 +433,52 @@ def test_an_observer_hears_of_encoder_and_decoder(listener: WhisperPro) -> None:
 
 def doubting(model: WhisperPro, doubted: float = 0.0) -> Policy:
     """Rules under which every word is in doubt, or none."""
-    return replace(model.policy, commit=replace(model.policy.commit, doubted=doubted))
+    return replace(model.policy, revise=True, commit=replace(model.policy.commit, doubted=doubted))
+
+
+def in_full(told: Sequence[TokenSpan], preview: Preview) -> list[TokenSpan]:
+    """A turn's words, were it to end here."""
+    if preview.revision is None:
+        return [*told, *preview.spans]
+    return [*told[: preview.revision.kept], *preview.revision.spans]
 
 
 @modest
 @given(tune=tunes)
-def test_a_revision_is_what_the_audio_says_in_one_block(listener: WhisperPro, tune: Audio) -> None:
+def test_words_in_doubt_are_in_the_end_what_the_audio_says_in_one_block(
+    listener: WhisperPro, tune: Audio
+) -> None:
     rules = doubting(listener)
     whole = listener.open(policy=replace(rules, grid=Grid(block=1400, look_ahead=0)))
     whole.push(AudioChunk(tune, 0))
     recognizer = listener.open(policy=rules)
-    for chunk in pieces(tune):
-        recognizer.push(chunk)
-    revision, expected = recognizer.revise(), whole.revise()
-    assert revision is not None
-    assert expected is not None
-    assert revision.kept == 0
-    found, wanted = revision.spans, expected.spans
-    assert [(s.ids, s.start, s.end) for s in found] == [(s.ids, s.start, s.end) for s in wanted]
+    told = committed([t for chunk in pieces(tune) for t in recognizer.push(chunk)])
+    found, wanted = in_full(told, recognizer.preview()), whole.preview().spans
+    assert [span.ids for span in found] == [span.ids for span in wanted]
 
 
 @modest
-@given(tune=tunes)
-def test_asking_for_a_revision_changes_nothing(listener: WhisperPro, tune: Audio) -> None:
+@given(tune=tunes, at=st.sets(st.integers(0, 40), max_size=6))
+def test_hearing_again_in_between_changes_nothing(
+    listener: WhisperPro, tune: Audio, at: set[int]
+) -> None:
     recognizer = listener.open(policy=doubting(listener))
     found = []
-    for chunk in pieces(tune):
+    for i, chunk in enumerate(pieces(tune)):
+        if i in at:
+            recognizer.preview()
         found += recognizer.push(chunk)
-        recognizer.revise()
-    found += recognizer.finish()
-    assert [Heard.of(span) for span in committed(found)] == run(listener, tune)
+    last = recognizer.preview()
+    assert recognizer.finish()[0].committed == last.spans  # what was committed stands
+    plain = run(listener, tune)
+    assert [Heard.of(span) for span in committed(found)] == plain[: len(committed(found))]
 
 
 def test_a_long_turn_is_heard_again_from_its_last_roll_on(listener: WhisperPro) -> None:
-    audio = np.concatenate([melody(20, 3), silence(1.5), melody(12, 4)])
+    audio = np.concatenate([melody(20, 4), silence(1.5), melody(12, 4)])
     recognizer = listener.open(640, policy=doubting(listener))
     found = [s for c in pieces(audio, start=640) for s in committed(recognizer.push(c))]
-    revision = recognizer.revise()
+    revision = recognizer.preview().revision
     assert recognizer.work.segments > 1
     assert revision is not None
     assert 0 < revision.kept <= len(found)
@@ -482,8 +491,8 @@ def test_words_that_are_sure_are_not_heard_again(listener: WhisperPro) -> None:
     for chunk in pieces(melody(3, 1)):
         recognizer.push(chunk)
     assert recognizer.preview().spans
-    assert recognizer.revise() is None
+    assert recognizer.preview().revision is None
 
 
 def test_nothing_heard_is_nothing_to_hear_again(listener: WhisperPro) -> None:
-    assert listener.open().revise() is None
+    assert not listener.open(policy=doubting(listener)).preview().spans

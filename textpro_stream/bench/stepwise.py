@@ -42,6 +42,7 @@ from textpro_stream.contracts import (
     TurnSignal,
     has_words,
     samples_of_ms,
+    text_of,
 )
 from textpro_stream.errors import as_textpro_error
 from textpro_stream.pipeline.outbox import Outbox
@@ -262,7 +263,7 @@ class StepwiseConversation:
             step = Recognize(self._parts.open_recognizer, recording.chunks, self.trace)
             spans = await device.run(step)
             marks.note("asr_final", clock.now())
-            text = "".join(span.text for span in spans)
+            text = text_of(spans)
             words = has_words(text)
             if spans:
                 await self._emit(ev.WordsCommitted(recording.turn, 0, tuple(spans)))

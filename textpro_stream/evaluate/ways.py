@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from textpro_stream.clock import MonotonicClock
-from textpro_stream.contracts import AudioChunk, TokenSpan, bare_words, seconds
+from textpro_stream.contracts import AudioChunk, TokenSpan, bare_words, seconds, text_of
 from textpro_stream.errors import StageError
 from textpro_stream.evaluate.score import TimedWord
 from textpro_stream.events import (
@@ -29,7 +29,7 @@ from textpro_stream.events import (
 from textpro_stream.pipeline import Engine
 from textpro_stream.pipeline.spoken_turn import WorkTotals
 from textpro_stream.telemetry.trace import Trace
-from textpro_stream.whisper import WhisperPro, Work
+from textpro_stream.whisper import Recognizer, WhisperPro, Work
 
 CHUNK = 1600  # samples a push: 100 ms, as sockets send them
 
@@ -145,7 +145,7 @@ def recognize(
     clock = MonotonicClock()
     trace = Trace(clock)
     recognizer = model.offline(trace) if offline else model.open(0, trace)
-    told = Told()
+    told, spans = Told(), list[TokenSpan]()
     blocks_s: list[float] = []
     began = clock.cpu()
     for chunk in _cut(audio, len(audio) if offline else CHUNK):
@@ -155,13 +155,16 @@ def recognize(
             blocks_s.append(clock.cpu() - before)
         for transcript in transcripts:
             _commit(told, transcript.committed, chunk.end)
-            told.show("".join(span.text for span in transcript.hypothesis))
+            spans += transcript.committed
+            told.show(text_of(transcript.hypothesis))
+    revised = recognizer.preview().revised(spans) if isinstance(recognizer, Recognizer) else None
     for transcript in recognizer.finish():
         _commit(told, transcript.committed, len(audio))
+    text = told.turn if revised is None else text_of(revised)
     return Recognized(
-        told.turn.strip(),
+        text.strip(),
         told.words,
-        0,
+        n_revised(told.turn, text),
         told.erased,
         clock.cpu() - began,
         dict(trace.busy),

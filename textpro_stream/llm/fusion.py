@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from textpro_stream.contracts import TokenSpan
+from textpro_stream.contracts import TokenSpan, text_of
 
 FusionKind = Literal["text", "interleave", "global"]
 MarkerMode = Literal["replace", "marker_then_vector"]
@@ -72,7 +72,7 @@ class AlignedText:
 
         Whisper's words start with a space; a chat's user text does not.
         """
-        joined = "".join(span.text for span in spans)
+        joined = text_of(spans)
         text = joined.strip()
         lead = len(joined) - len(joined.lstrip())
         ids, offsets = encode(text)

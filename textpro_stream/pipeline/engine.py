@@ -184,7 +184,6 @@ class Engine:
             preroll_ms=settings.turn.preroll_ms,
             trace=context.trace,
             clock=context.clock,
-            revises=settings.whisper.revise,
         )
         responder = None
         if (llm := self.llm) is not None:

@@ -29,6 +29,7 @@ from textpro_stream.contracts import (
     TurnSignal,
     has_words,
     samples_of_ms,
+    text_of,
 )
 from textpro_stream.events import (
     Event,
@@ -79,8 +80,6 @@ class Listener:
         preroll_ms: audio from before the voice was noticed that the recognizer gets.
         trace: told where the audio clock stands and of time spent on voice activity.
         clock: for marks only; decides nothing.
-        revises: at a pause the turn is heard again as a whole, and replied to as that understands
-            it.
     """
 
     def __init__(
@@ -95,13 +94,11 @@ class Listener:
         preroll_ms: int,
         trace: Trace,
         clock: Clock,
-        revises: bool = False,
     ) -> None:
         self._open, self._endpointer, self._prosody = open_recognizer, endpointer, prosody
         self._barge_in, self._end_of_turn = barge_in, end_of_turn
         self._preroll, self._numbers = samples_of_ms(preroll_ms), numbers
         self._trace, self._clock = trace, clock
-        self._revises = revises
         self._recent: deque[AudioChunk] = deque(maxlen=(self._preroll + OPENING) // FRAME)
         self._turn: SpokenTurn | None = None
         self._n_turns = 0  # the number of the last turn that was spoken
@@ -203,7 +200,7 @@ class Listener:
         with self._trace.span("vad"):
             signals = self._endpointer.push(ListenedFrame(frame))
         committed = self._decide(signals, frame)
-        words = "".join(span.text for span in committed)
+        words = text_of(committed)
         voice = self._endpointer.voice
         barged = self._barge_in.push(voice, interruptible, words, self._overhear)
         if barged:
@@ -219,7 +216,7 @@ class Listener:
             return None
         if turn.held is not None:
             return turn.text
-        return turn.transcript + "".join(span.text for span in turn.recognizer.preview().spans)
+        return turn.transcript + text_of(turn.recognizer.preview().spans)
 
     def _decide(
         self, signals: Sequence[TurnSignal], frame: AudioChunk | None
@@ -269,11 +266,8 @@ class Listener:
         if turn.held is not None:
             return
         turn.held = []
-        preview = turn.recognizer.preview()
-        turn.tail, turn.ending = preview.spans, preview.ending
-        self._show(turn, "".join(span.text for span in turn.tail))
-        if self._revises:
-            turn.revise()
+        turn.pause()
+        self._show(turn, text_of(turn.tail))
         turn.silent_since = speech
         self._ask(turn)
         if has_words(turn.text):
@@ -300,10 +294,10 @@ class Listener:
         # A key says exactly where a turn ends; else the next one may begin in this one's silence.
         self._heard_until = self.position if signal.reason == "pushed" else signal.speech
         committed = self._recognize(turn, [frame]) if frame else []
+        if turn.held is None:  # no pause came before
+            turn.pause()
         committed += self._take(turn, turn.recognizer.finish())
         turn.tail = ()
-        if self._revises and turn.held is None:  # no pause came before
-            turn.revise()
         if turn.revised is not None:
             revised = TranscriptRevised(turn.number, self.position, turn.revised)
             self._events.append(revised)
@@ -331,7 +325,7 @@ class Listener:
                 self._events.append(
                     WordsCommitted(turn.number, self.position, transcript.committed)
                 )
-            self._show(turn, "".join(span.text for span in transcript.hypothesis))
+            self._show(turn, text_of(transcript.hypothesis))
         return committed
 
     def _show(self, turn: SpokenTurn, hypothesis: str) -> None:

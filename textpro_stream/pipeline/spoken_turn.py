@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from textpro_stream.contracts import (
-    AudioChunk,
-    Ending,
-    OpenTurn,
-    TokenSpan,
-    bare_words,
-    has_words,
-)
+from textpro_stream.contracts import AudioChunk, Ending, OpenTurn, TokenSpan, has_words, text_of
 from textpro_stream.ports import Recognizer
 from textpro_stream.telemetry.marks import TurnMarks
 
@@ -39,7 +32,7 @@ class SpokenTurn:
     @property
     def transcript(self) -> str:
         """Its words: those committed, unless they were revised."""
-        return "".join(span.text for span in self.revised or self.spans)
+        return text_of(self.revised or self.spans)
 
     @property
     def text(self) -> str:
@@ -52,18 +45,11 @@ class SpokenTurn:
             return OpenTurn(self.number, self.revised, (), over, self.ending)
         return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over, self.ending)
 
-    def revise(self) -> None:
-        """Hear it again as a whole, and take what that says where it says something else."""
-        self.revised = None
-        before = self.text
-        revision = self.recognizer.revise()
-        if revision is None:
-            return
-        spans = (*self.spans[: revision.kept], *revision.spans)
-        text = "".join(span.text for span in spans)
-        # Words that somebody has seen do not vanish altogether: they were no noise a moment ago.
-        if has_words(text) and bare_words(text) != bare_words(before):
-            self.revised = spans
+    def pause(self) -> None:
+        """Ask what its words are, were this its end."""
+        preview = self.recognizer.preview()
+        self.tail, self.ending = preview.spans, preview.ending
+        self.revised = preview.revised(self.spans)
 
 
 @dataclass(slots=True)

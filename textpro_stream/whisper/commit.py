@@ -34,6 +34,10 @@ class CommitRule:
     # English: a pause inside a sentence.
     pause: int = 40  # positions of silence after which trailing punctuation may go: 0.8 s
 
+    def in_doubt(self, words: Sequence[Drafted]) -> bool:
+        """Whether hearing these words again may change them for the better."""
+        return not words or min(word.logprob for word in words) <= self.doubted
+
     def n_agreed(
         self, outcome: Outcome, before: Sequence[Drafted], view: View, tokens: Tokens
     ) -> int:

@@ -63,12 +63,14 @@ class Choice:
 N_FIGURES = 9  # numbers that a choice is made of
 
 
-def encode(model: Whisper, steps: Sequence[Encode]) -> Tensor:
+def encode(model: Whisper, steps: Sequence[Encode], *, whole: bool = False) -> Tensor:
     """Encode new positions of some slots, and let their decoders hear them.
 
     Args:
         model: shared.
         steps: of equally many positions, no two of one slot.
+        whole: each step is all that its slot will hold, so weights that were trained for the
+            streaming mask are not wanted.
 
     Returns:
         States (b, n, d_model).
@@ -76,7 +78,7 @@ def encode(model: Whisper, steps: Sequence[Encode]) -> Tensor:
     windows = [MelWindow.cut(step.mel, step.first, step.n) for step in steps]
     views = [EncoderAppend(step.slot, step.first, step.n) for step in steps]
     view = views[0] if len(views) == 1 else EncoderTogether(views)
-    encoder, decoder = model.encoder, model.decoder
+    encoder, decoder = model.whole_encoder if whole else model.encoder, model.decoder
     states: Tensor = encoder(encoder.stem(MelWindow.stack(windows)), view).states
     rows = decoder.cross_rows(states)  # (2, layer, b, n_heads, n, d_head)
     for i, step in enumerate(steps):

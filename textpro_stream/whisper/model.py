@@ -325,6 +325,8 @@ class Whisper(nn.Module):
         super().__init__()
         self.dims = dims
         self.encoder = AudioEncoder(dims)
+        # As published, where an adapter has taught the other one the streaming mask.
+        self.whole_encoder = self.encoder
         self.decoder = TextDecoder(dims, alignment_heads)
         self.vocabulary = Vocabulary(self.decoder.embedding, int8=False)
 

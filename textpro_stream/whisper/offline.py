@@ -74,7 +74,7 @@ class Offline:
             mel = frames[2 * origin :][: window * POSITION_HOP // MEL_HOP]
             mel = normalise(mel, mel.max())
             with self._observer.span("encoder"):
-                encode(self._model.model, [Encode(slot, mel, 0, window)])
+                encode(self._model.model, [Encode(slot, mel, 0, window)], whole=True)
             segment = Segment(
                 slot,
                 self._model.decoder,

@@ -27,6 +27,7 @@ class Policy:
     """What a recognizer goes by."""
 
     grid: Grid
+    revise: bool = False  # hear a segment again as a whole where its words are in doubt
     guarded: bool = True
     guards: Guards = field(default_factory=Guards)
     drafting: Drafting = field(default_factory=Drafting)
@@ -56,6 +57,7 @@ class Policy:
             )
         return Policy(
             grid=Grid.of(block_ms, look_ahead_ms),
+            revise=options.revise,
             guarded=options.guards,
             commit=CommitRule(by=options.commit),
         )

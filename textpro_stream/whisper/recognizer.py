@@ -71,7 +71,6 @@ class Recognizer:
         # As the segment began: words that it hears again, spans committed before it, their end.
         self._opened: tuple[Sequence[Drafted], int, int] = (), 0, start
         self._preview: Preview | None = None
-        self._previewed: list[Drafted] = []  # its tokens
         whisper = model.model
         edge = torch.zeros(0, whisper.dims.d_model, dtype=whisper.dtype, device=whisper.device)
         self._edge = edge  # final states, newest last
@@ -83,7 +82,7 @@ class Recognizer:
         """Take audio; give what the blocks that it completes have changed."""
         if self._finished:
             raise RuntimeError("push after finish: open a new recognizer for the next turn")
-        self._preview, self._previewed = None, []
+        self._preview = None
         self._pending.append(item.samples)
         self._n_pending += len(item.samples)
         block = self._policy.grid.block * POSITION_HOP
@@ -98,10 +97,13 @@ class Recognizer:
     def preview(self) -> Preview:
         """What `finish` would commit, were the audio to end here.
 
-        Nothing is committed. If no audio is pushed in between, `finish` reuses the result.
+        Nothing is committed. If no audio is pushed in between, `finish` reuses the result. Where
+        words are in doubt, the segment is encoded anew, each position seeing all others: what
+        streaming has made final, in the encoder and of the words, had seen less.
         """
         if self._preview is None:
-            self._preview = self._speculate()
+            doubted = self._policy.revise and self._policy.commit.in_doubt(self._since_opened)
+            self._preview = self._hear_again() if doubted else self._speculate()
         return self._preview
 
     def finish(self) -> Sequence[Transcript]:
@@ -110,35 +112,6 @@ class Recognizer:
         self._finished = True
         self.work.tokens_committed += sum(len(span.ids) for span in spans)
         return (Transcript(committed=spans),)
-
-    def revise(self) -> Revision | None:
-        """Encode the segment anew, each position seeing all others, and decode it from its start.
-
-        What streaming has made final, in the encoder and of the words, had seen less. In a slot of
-        its own, so it leaves no trace. None also where no word is in doubt, and where the text does
-        not come to its end.
-        """
-        n_heard = self._n_whole
-        if n_heard <= 0:
-            return None
-        carried, kept, after = self._opened
-        words = [*self._segment.committed[len(carried) :], *self._previewed]
-        if words and min(word.logprob for word in words) > self._policy.commit.doubted:
-            return None
-        spectrum, available = self._closed(n_heard, WHOLE_SILENCE)
-        slot = self._model.pool.take()
-        with self._observer.span("encoder"):
-            mel = spectrum.look(available, n_heard)
-            encode(self._model.model, [Encode(slot, mel, 0, available)])
-        segment = self._segment_in(slot, carried)
-        segment.draft = words  # verified in one pass, and decoded anew from the first that is other
-        with self._observer.span("decoder"):
-            outcome = segment.look(View(available, n_heard, True, spectrum.levels))
-        self.work.positions_provisional += available
-        self.work.decoder_passes += segment.passes
-        if outcome.why not in ("end", "silence"):
-            return None  # a guard ended it, perhaps in the middle: what was committed is safer
-        return Revision(kept, self._spans(outcome.draft, after))
 
     def _step(self, audio: NDArray[np.float32]) -> Transcript:
         """One block."""
@@ -200,9 +173,54 @@ class Recognizer:
         spectrum, available = self._closed(n_heard, SILENCE)
         first = self._segment.length
         outcome, states = self._look(spectrum, available, 0, n_heard, final=True)
-        self._previewed = outcome.draft
-        edge = self._newest(states[: max(0, n_heard - first)]).float().cpu().numpy()
+        edge = self._newest(states[: max(0, n_heard - first)])
         return Preview(self._spans(outcome.draft), _ending(outcome, edge))
+
+    def _hear_again(self) -> Preview:
+        """As `_speculate`, over the whole segment encoded anew, in a slot of its own."""
+        n_heard = self._n_whole
+        if n_heard <= 0:
+            return Preview()
+        model, segment = self._model, self._segment
+        spectrum, available = self._closed(n_heard, WHOLE_SILENCE)
+        slot = model.pool.take()
+        with self._observer.span("encoder"):
+            mel = spectrum.look(available, n_heard)
+            states = encode(model.model, [Encode(slot, mel, 0, available)], whole=True)[0]
+        view = View(available, n_heard, True, spectrum.levels)
+        carried, kept, after = self._opened
+        anew = self._segment_in(slot, carried)
+        # Verified in one pass, and decoded anew from the first that is other.
+        anew.draft = self._since_opened
+        with self._observer.span("decoder"):
+            outcome = anew.look(view)
+        self.work.positions_provisional += available
+        self.work.decoder_passes += anew.passes
+        edge = states[:n_heard][-EDGE:]
+        committed = [d.token for d in segment.committed[len(carried) :]]
+        n, words = len(committed), outcome.draft
+        if [d.token for d in words[:n]] == committed:
+            return Preview(self._spans(words[n:]), _ending(outcome, edge))
+        if outcome.why in ("end", "silence"):
+            ending, last = _ending(outcome, edge), segment.last_position
+            later = (i for i, d in enumerate(words) if d.position > last and self._begins(d))
+            tail = words[next(later, len(words)) :]
+            return Preview(self._spans(tail), ending, Revision(kept, self._spans(words, after)))
+        # A guard ended it, perhaps in the middle: what was committed is safer.
+        forced = self._segment_in(slot, segment.committed)
+        forced.draft = segment.draft
+        with self._observer.span("decoder"):
+            outcome = forced.look(view)
+        self.work.decoder_passes += forced.passes
+        return Preview(self._spans(outcome.draft), _ending(outcome, edge))
+
+    def _begins(self, drafted: Drafted) -> bool:
+        return self._model.tokens.starts_word(drafted.token)
+
+    @property
+    def _since_opened(self) -> list[Drafted]:
+        """The segment's words, committed and drafted, but for those of the one before."""
+        return [*self._segment.committed[len(self._opened[0]) :], *self._segment.draft]
 
     @property
     def _n_whole(self) -> int:
@@ -266,7 +284,7 @@ class Recognizer:
         )
 
 
-def _ending(outcome: Outcome, states: NDArray[np.float32]) -> Ending | None:
+def _ending(outcome: Outcome, states: Tensor) -> Ending | None:
     """What a walk to the end tells of it; None where noise was taken for words."""
     word, last = outcome.after_word, outcome.after_all
     if word is None or last is None:
@@ -279,5 +297,5 @@ def _ending(outcome: Outcome, states: NDArray[np.float32]) -> Ending | None:
         question=question,
         exclamation=exclamation,
         closed=last.end_logprob,
-        states=states,
+        states=states.float().cpu().numpy(),
     )

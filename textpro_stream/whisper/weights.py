@@ -6,6 +6,7 @@ Whisper's under another prefix with reconstruction parts beside them. Knows noth
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,13 @@ def load_weights(folder: Path, dtype: str, device: torch.device, adapter: str = 
         _fill(model, tensors)
     model.vocabulary = Vocabulary(model.decoder.embedding, int8=False)
     if adapter and (found := find_adapter(adapter, tensors.fingerprint())):
+        model.whole_encoder = copy.deepcopy(model.encoder)
         found.merge(model)
         log.info("%s: with adapter %s", folder, found.path.name)
     if int8:
         quantise(model.encoder)
+        if model.whole_encoder is not model.encoder:
+            quantise(model.whole_encoder)
         quantise(model.decoder)
     if unread := tensors.checkpoint.unread():
         log.info("%s: %d tensors not needed for inference", folder, len(unread))
