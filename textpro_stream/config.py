@@ -37,9 +37,9 @@ class WhisperOptions(Checked):
     # Of the layers. auto: int8 on the CPU (docs/notes/0015), float32 elsewhere.
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     commit: Literal["agreement", "attention"] = "agreement"  # two drafts agree | frame is old
-    # Hear a turn again as a whole at each pause, and reply to the words as they are then; they are
-    # told in `transcript.revised`. Fewer errors, more work in each pause.
-    revise: bool = False
+    # At a pause, hear again as a whole what holds doubtful words, and reply to the words as they are
+    # then; they are told in `transcript.revised`.
+    revise: bool = True
     guards: bool = True  # no-speech, rate and loop guards; off only for measurement
 
     def _check_together(self) -> None:

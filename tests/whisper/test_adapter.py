@@ -38,6 +38,20 @@ def test_a_file_is_merged_and_quantised_with_the_rest(random_folder: Path, tmp_p
     assert (small - adapted.encoder(rows).states).abs().mean() < far / 5
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_whole_clips_are_encoded_without_it(
+    random_folder: Path, tmp_path: Path, dtype: str
+) -> None:
+    plain = load_weights(random_folder, "float32", CPU)
+    base = fingerprint(plain.encoder.conv1.weight)
+    path = adapter(load_weights(random_folder, "float32", CPU), tmp_path / "a.safetensors", base)
+    plain, adapted = (load_weights(random_folder, dtype, CPU, name) for name in ("", str(path)))
+    rows = torch.randn(1, 20, plain.dims.d_model, generator=torch.Generator().manual_seed(0))
+    wanted = plain.encoder(rows).states
+    assert torch.equal(adapted.whole_encoder(rows).states, wanted)
+    assert not torch.equal(adapted.encoder(rows).states, wanted)
+
+
 def test_half_precision_knows_its_adapter_too(random_folder: Path, tmp_path: Path) -> None:
     plain = load_weights(random_folder, "float32", CPU)
     base = fingerprint(plain.encoder.conv1.weight)

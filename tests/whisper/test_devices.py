@@ -144,7 +144,7 @@ def test_a_recognizer_mixes_no_devices_and_reads_choices_only(
     assert {span.states.device.type for span in spans} == {"cpu"}  # they travel in events
     passes = recognizer.work.decoder_passes
     # The one more is the preview's: what was heard at the edge, once for each pause.
-    assert reads == {"GreedyDecoder.run": passes, "Recognizer._speculate": 1}
+    assert reads == {"GreedyDecoder.run": passes, "_ending": 1}
 
 
 def test_steps_of_fixed_shapes_touch_no_number_of_the_host(model: WhisperPro) -> None:
