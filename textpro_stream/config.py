@@ -124,8 +124,8 @@ class TurnOptions(Checked):
     silence_long_ms: Annotated[int, Range(20, 30_000)] = 1500  # bound: after so much, every turn
     barge_in: bool = True  # speech over the reply stops it
     # Voice over the reply that stops it, if it says more than "mm-hmm"; less only lowers its
-    # volume. Four times as much stops it whatever it says.
-    barge_in_ms: Annotated[int, Range(0, 10_000)] = 300
+    # volume. Six times as much stops it whatever it says.
+    barge_in_ms: Annotated[int, Range(0, 10_000)] = 200
     push_to_talk: bool = False  # turns begin and end by key, never by VAD
 
 

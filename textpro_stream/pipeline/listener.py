@@ -220,7 +220,7 @@ class Listener:
             return None
         if turn.held is not None:
             return turn.text
-        return turn.transcript + "".join(span.text for span in turn.recognizer.preview().spans)
+        return turn.transcript + turn.recognizer.overhear()
 
     def _decide(
         self, signals: Sequence[TurnSignal], frame: AudioChunk | None
