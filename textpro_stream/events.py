@@ -114,7 +114,7 @@ class ProsodyUpdated:
 
 @dataclass(frozen=True, slots=True)
 class TurnEager:
-    """A pause began: the reply is being drafted, in case this was the end."""
+    """The turn may soon be over: the reply is being drafted, in case it is."""
 
     turn: int
     at: int

@@ -191,6 +191,13 @@ class Endpointer(Protocol):
         """P(end of turn) at the present pause, as far as is known now."""
         ...
 
+    def ends_soon(self, p_end: Callable[[int], float], silence: int) -> bool:
+        """Whether the turn is over within `draft_ms`, if the silence (samples so far) lasts.
+
+        `p_end` gives the P(end of turn) after so many samples of silence.
+        """
+        ...
+
     def configure(self, options: TurnOptions) -> None:
         """Other limits from here on."""
         ...
@@ -256,6 +263,10 @@ class Recognizer(Protocol):
 
     def preview(self) -> Preview:
         """What `finish` would commit, were the audio to end here."""
+        ...
+
+    def overhear(self) -> str:
+        """Roughly the words of `preview`, for less."""
         ...
 
     def finish(self) -> Sequence[Transcript]:

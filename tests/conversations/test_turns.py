@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scripted import ScriptedDialogue, ScriptedVoice, chunks, sound
 
 from textpro_stream.commands import Interrupt, Played, Press, Release
-from textpro_stream.contracts import AudioChunk
+from textpro_stream.contracts import AudioChunk, seconds
 from textpro_stream.errors import StageError
 from textpro_stream.events import (
     Event,
@@ -117,6 +117,20 @@ async def test_a_pause_inside_a_turn_drops_the_draft(stand) -> None:
     assert len(of(events, ReplyEnded)) == 1
     (latency,) = of(events, TurnLatency)
     assert latency.marks["spec_waste"] >= 0
+
+
+async def test_nothing_is_drafted_at_a_pause_that_is_over_long_before_it_would_be_an_end(
+    stand,
+) -> None:
+    stand.options = replace(stand.options, draft_ms=200)
+    stand.script.words = [(" What", 0.8), (" time and", 1.05), (" date?", 2.0)]
+    parts = (("silence", 0.5), ("voice", 0.6), ("silence", 0.5), ("voice", 0.6), ("silence", 1.5))
+    events = await stand.run(sound(*parts))
+    kinds = [type(e) for e in of(events, SpeechStopped, TurnEager, TurnResumed, TurnEnded)]
+    assert kinds == [SpeechStopped, SpeechStopped, TurnEager, TurnEnded]
+    assert stand.dialogue.begun == [" What time and date?"]
+    (eager,), (ended,) = of(events, TurnEager), of(events, TurnEnded)
+    assert seconds(ended.at - eager.at) == pytest.approx(0.2, abs=0.1)
 
 
 async def test_a_sound_without_words_gets_no_reply(stand) -> None:

@@ -35,6 +35,9 @@ class Knows:
     def preview(self) -> Preview:
         return Preview((TokenSpan((1,), self._text, 0, 1, -0.1, None),))
 
+    def overhear(self) -> str:
+        return self._text
+
     def finish(self) -> list[Transcript]:
         return [Transcript(committed=self.preview().spans)]
 
@@ -57,13 +60,21 @@ def test_words_decide_where_sound_would_stop(tmp_path: Path, text: str, stops: b
     vad = Listening(320, [p for p, ms in ((0, 600), (1, 700), (0, 2000)) for _ in range(ms // 20)])
     said = say(turn, cast("WhisperPro", Knows(text)), vad, TurnOptions())
     assert said.text == text
-    assert said.by_sound_s == pytest.approx(0.3, abs=0.03)
+    assert said.by_sound_s == pytest.approx(0.2, abs=0.03)
     assert (said.by_words_s is not None) == stops
+    assert (said.asked == 1) == stops  # the "mm-hmm" is asked about again
 
 
 def test_the_table_tells_both_kinds_apart() -> None:
-    lines = table([Said(" Okay.", 0.4, None), Said(" Stop.", 0.3, 0.3), Said("", 0.3, None)])
-    assert "| only yes, okay, mm-hmm … | 1 | 1 | 400 ms, p95 400 ms | 0 |  |" in lines
-    assert "| anything else | 1 | 1 | 300 ms, p95 300 ms | 1 | 300 ms, p95 300 ms |" in lines
+    said = [
+        Said(" Okay.", 0.4, None, 3, 0.6),
+        Said(" Stop.", 0.3, 0.3, 1, 0.1),
+        Said("", 0.3, None),
+    ]
+    lines = table(said).splitlines()
+    assert [line.split(" | ")[1:] for line in lines[2:]] == [
+        ["1", "1", "400 ms, p95 400 ms", "0", "", "3.0 times", "0.60 s |"],
+        ["1", "1", "300 ms, p95 300 ms", "1", "300 ms, p95 300 ms", "1.0 times", "0.10 s |"],
+    ]
     with pytest.raises(ConfigError, match="no words"):
         table([Said("", None, None)])

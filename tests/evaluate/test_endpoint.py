@@ -99,7 +99,7 @@ def test_each_pause_is_told_with_its_words_and_what_the_recogniser_knew(manifest
     hold, end = hear(manifest, ScriptedWhisper())
     assert (hold.pause.id, hold.turn.text) == ("x#0", " I want a cup of")
     assert (end.pause.id, end.turn.text) == ("x#1", " I want a cup of")
-    assert end.asked_s == pytest.approx(0.2, abs=0.05)
+    assert end.asked_s == pytest.approx(0.1, abs=0.05)
     assert end.turn.ending is not None
     assert end.turn.ending.full_stop == -2.0
     assert end.turn.ending.states.shape == (3, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,14 +78,15 @@ def test_late_deaf_and_hasty_turns_are_counted() -> None:
 
 def test_openings_are_per_minute() -> None:
     cough = listening((0, 1000), (1, 200), (0, 1800))
-    row = noise_row(OPTIONS, "noise", [(48_000, cough)] * 4)
+    options = replace(OPTIONS, barge_in_ms=300)
+    row = noise_row(options, "noise", [(48_000, cough)] * 4)
     assert row.openings_per_minute == pytest.approx(20)
     assert row.minutes == pytest.approx(0.2)
     assert row.voiced == pytest.approx(200 / 3000)
     assert row.ducks_per_minute == pytest.approx(20)  # 200 ms of voice are not yet a barge-in
     assert row.stops_per_minute == 0
     shout = listening((0, 1000), (1, 700), (0, 1300))  # long enough for two replies, and a third
-    row = noise_row(OPTIONS, "noise", [(48_000, shout)])
+    row = noise_row(options, "noise", [(48_000, shout)])
     assert row.stops_per_minute == pytest.approx(40)
     assert row.ducks_per_minute == pytest.approx(60)
 

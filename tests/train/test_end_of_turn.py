@@ -154,7 +154,7 @@ def test_from_a_manifest_to_a_head_that_is_measured(
     assert main([*measure, "--head", head, "--html", str(page)]) == 0
     told = capsys.readouterr().out
     assert "turns heard" not in told  # they were, in training
-    assert "| head, 20 % budget |" in told
+    assert f"| head, {100 * TurnOptions().false_cutoffs:g} % budget |" in told
     assert "Is it over?" in page.read_text()
     (tmp_path / "bad.jsonl").write_text("{}\n")
     assert main(["eval", "endpoint", *hearing, str(tmp_path / "bad.jsonl")]) == 2

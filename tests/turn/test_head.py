@@ -82,17 +82,21 @@ def test_numbers_stand_where_their_names_say() -> None:
         ("I would like, um,", "hesitates"),
         ("I need eggs, milk", "list_open"),
         ("I need eggs, milk, and bread", "list_whole"),
+        ("It is late. Can you please", "only_opened"),
+        ("Turn off the lights. No.", "takes_back"),
     ):
         told = numbers(text)
         assert told[name] == 1.0, text
-        others = [n for n in NAMES[-6:] if n != name]
+        others = [n for n in NAMES[-8:] if n != name]
         assert (
             name == "hesitates"
             or name.startswith("spelling")
             or not any(told[other] for other in others)
         )
-    assert not any(numbers("So do I, and nobody else in the whole house")[n] for n in NAMES[-6:])
+    assert not any(numbers("So do I, and nobody else in the whole house")[n] for n in NAMES[-8:])
     assert numbers("nothing of that")["no_mark"] == 1.0
+    assert numbers("No.")["takes_back"] == 0.0  # an answer
+    assert numbers("Is it late? No, it is about half past ten.")["takes_back"] == 0.0
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

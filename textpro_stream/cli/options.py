@@ -26,7 +26,7 @@ SHORTCUTS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "--threads": (("device.threads",), "N", "CPU threads; 0 = one per core, at most 4"),
     "--block": (("whisper.block_ms",), "MS", "audio recognized at once; less is earlier and worse"),
     "--look-ahead": (("whisper.look_ahead_ms",), "MS", "later audio that a block waits for"),
-    "--eager": (("turn.eager_ms",), "MS", "silence after which the reply is drafted"),
+    "--eager": (("turn.eager_ms",), "MS", "silence after which the turn may be over"),
     "--silence": (("turn.silence_ms",), "MS", "least silence that ends a turn"),
     "--silence-long": (("turn.silence_long_ms",), "MS", "silence that ends any turn"),
     "--system": (("llm.system_prompt",), "TEXT", "system prompt: how the assistant behaves"),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from textpro_stream.clock import MonotonicClock
 from textpro_stream.config import Settings, TurnOptions
 from textpro_stream.contracts import FRAME, SAMPLE_RATE, AudioChunk, has_words
 from textpro_stream.errors import ConfigError
@@ -37,6 +38,31 @@ if TYPE_CHECKING:
 _BEFORE, _BEHIND = SAMPLE_RATE // 2, SAMPLE_RATE  # background around a stretch
 _LEAD = SAMPLE_RATE // 10  # of the file in front of the voice
 _LONGEST = 3 * SAMPLE_RATE  # of a stretch: whoever has not stopped a reply by then never will
+
+
+class _Counted(BargeIn):
+    """Counts how often it asks, and what the answers cost."""
+
+    def __init__(self, options: TurnOptions) -> None:
+        super().__init__(options)
+        self.asked, self.asked_cpu_s = 0, 0.0
+
+    def push(
+        self,
+        voice: float,
+        interruptible: bool,
+        words: str = "",
+        overhear: Callable[[], str | None] = lambda: None,
+    ) -> BargeInSignal | None:
+        def counted() -> str | None:
+            clock = MonotonicClock()
+            before = clock.cpu()
+            said = overhear()
+            self.asked += 1
+            self.asked_cpu_s += clock.cpu() - before
+            return said
+
+        return super().push(voice, interruptible, words, counted)
 
 
 class _Deaf(BargeIn):
@@ -59,6 +85,8 @@ class Said:
     text: str
     by_sound_s: float | None
     by_words_s: float | None
+    asked: int = 0  # how often its words were asked for
+    asked_cpu_s: float = 0.0  # what that took
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,9 +116,10 @@ def say(turn: Turn, whisper: WhisperPro, vad: VadModel, options: TurnOptions) ->
     end = min(begin + _LONGEST, round((turn.pauses[0].start_s + 0.2) * SAMPLE_RATE))
     samples = surround(read_audio(turn.audio)[max(0, begin - _LEAD) : end], _BEFORE, _BEHIND)
     voice = _BEFORE + min(begin, _LEAD)
-    text, by_words_s = _over(samples, voice, whisper, vad, options, BargeIn(options))
+    counted = _Counted(options)
+    text, by_words_s = _over(samples, voice, whisper, vad, options, counted)
     _, by_sound_s = _over(samples, voice, whisper, vad, options, _Deaf(options))
-    return Said(text, by_sound_s, by_words_s)
+    return Said(text, by_sound_s, by_words_s, counted.asked, counted.asked_cpu_s)
 
 
 def _over(
@@ -125,13 +154,16 @@ def table(said: Sequence[Said]) -> str:
     if not spoken:
         raise ConfigError("no words in any of the turns")
     lines = [
-        "| said over a reply | n | stopped by sound alone | after | stopped with words | after |",
-        "|---|---|---|---|---|---|",
+        "| said over a reply | n | stopped by sound alone | after | stopped with words | after |"
+        " asked | CPU |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, yes in (("only yes, okay, mm-hmm …", True), ("anything else", False)):
         those = [one for one in spoken if is_backchannel(one.text) == yes]
         cells = [_cells([one.by_sound_s for one in those]), _cells([o.by_words_s for o in those])]
-        lines.append(f"| {name} | {len(those)} | {' | '.join(cells)} |")
+        asked = [f"{sum(o.asked for o in those) / max(1, len(those)):.1f} times"]
+        asked.append(f"{sum(o.asked_cpu_s for o in those) / max(1, len(those)):.2f} s")
+        lines.append(f"| {name} | {len(those)} | {' | '.join([*cells, *asked])} |")
     return "\n".join(lines)
 
 

@@ -151,7 +151,11 @@ def _hear(
 ) -> list[Asked]:
     witness = _Witness()
     watching = replace(
-        options, silence_ms=_NEVER_MS, silence_long_ms=_NEVER_LONG_MS, push_to_talk=False
+        options,
+        silence_ms=_NEVER_MS,
+        silence_long_ms=_NEVER_LONG_MS,
+        draft_ms=0,  # nothing is asked but what is known at that moment
+        push_to_talk=False,
     )
     listener = open_listener(whisper, vad, watching, witness, BargeIn(watching))
     begin = max(0, round(turn.start_s * SAMPLE_RATE) - FRAME * 5)  # 100 ms: a voice fades in

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -216,7 +217,7 @@ class Listener:
             return None
         if turn.held is not None:
             return turn.text
-        return turn.transcript + text_of(turn.recognizer.preview().spans)
+        return turn.transcript + turn.recognizer.overhear()
 
     def _decide(
         self, signals: Sequence[TurnSignal], frame: AudioChunk | None
@@ -270,19 +271,28 @@ class Listener:
         self._show(turn, text_of(turn.tail))
         turn.silent_since = speech
         self._ask(turn)
-        if has_words(turn.text):
+
+    def _ask(self, turn: SpokenTurn) -> None:
+        """Ask how likely it is that this is the end, and tell the endpointer.
+
+        How likely it will be if the silence lasts is known already: the draft waits until it would
+        be ready just in time, and a pause that is over before costs none.
+        """
+        silence, asked = self.position - turn.silent_since, turn.as_open(over=True)
+        p_end = partial(self._end_of_turn.p_end, asked)
+        self._endpointer.evidence(p_end(silence))
+        if turn.drafts or not has_words(asked.text):
+            return
+        if self._endpointer.ends_soon(p_end, silence):
+            turn.drafts = True
             self._events.append(TurnEager(turn.number, self.position))
             self._decided = turn
 
-    def _ask(self, turn: SpokenTurn) -> None:
-        """Ask how likely it is that this is the end, and tell the endpointer."""
-        silence = self.position - turn.silent_since
-        self._endpointer.evidence(self._end_of_turn.p_end(turn.as_open(over=True), silence))
-
     def _resume(self, turn: SpokenTurn) -> list[TokenSpan]:
         held, turn.held = turn.held or [], None
-        if has_words(turn.text):
+        if turn.drafts:
             self._events.append(TurnResumed(turn.number, self.position))
+        turn.drafts = False
         turn.tail, turn.revised, turn.ending = (), None, None
         return self._recognize(turn, held)
 
@@ -362,7 +372,7 @@ class Listener:
         turn = self._turn
         words = None
         if turn is not None:
-            words = turn.as_open(over=turn.held is not None), turn.marks
+            words = turn.as_open(over=turn.drafts), turn.marks
         return Listened(events, words, decided, barged)
 
 

@@ -22,6 +22,7 @@ class SpokenTurn:
     ending: Ending | None = None  # what the preview tells of it
     revised: tuple[TokenSpan, ...] | None = None  # all its words, where they were heard otherwise
     held: list[AudioChunk] | None = None  # frames kept back while the turn may be over
+    drafts: bool = False  # it may soon be over, so a reply is being drafted
     silent_since: int = 0  # samples; where the last voice before the pause ended
     shown: str = ""  # the last hypothesis that went out
     speech: int = 0  # samples; where speech began

@@ -32,6 +32,7 @@ from textpro_stream.evaluate.evidence import (
 from textpro_stream.evaluate.manifest import comma_separated
 from textpro_stream.evaluate.policies import MOMENTS_S, Floats
 from textpro_stream.evaluate.turns import Turn, read_turns
+from textpro_stream.train.harper_valley import write_manifest
 from textpro_stream.train.regression import FOLDS, Examples, alike, cross_validate, fit
 from textpro_stream.train.synthetic_turns import make_turns
 from textpro_stream.turn.features import ENDING, MARK, NAMES
@@ -41,6 +42,7 @@ BUDGETS = np.array([0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 
 TALK = frozenset({"assistant", "dialogue"})  # kinds whose pauses a conversation meets
 COMPONENTS = 16  # of encoder states, in the ablation
 _FILE, _REPORT = "end_of_turn.safetensors", "report.md"
+_HARPER_VALLEY = "harper_valley.jsonl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--synthetic", type=int, default=150, help="requests read by espeak-ng beside it"
     )
+    parser.add_argument(
+        "--harper-valley", metavar="FOLDER", type=Path, help="that corpus, beside the manifest"
+    )
     parser.add_argument("--ridge", type=float, default=100.0, help="how small weights are kept")
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic requests")
 
@@ -60,6 +65,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     import torch
 
     turns = read_turns(args.manifest, splits=comma_separated(args.split))
+    if args.harper_valley is not None:
+        turns += read_turns(write_manifest(args.harper_valley, args.out / _HARPER_VALLEY))
     whisper, vad = load_hearing(settings)
     name = heard_with(settings, whisper)
 

@@ -51,7 +51,9 @@ _TASKS = (
 )
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-Pieces = list[str]  # a turn; between two of them its speaker pauses
+# A turn; between two of them its speaker pauses. Behind one that ends with a full stop nobody could
+# know that more will come.
+Pieces = list[str]
 
 
 def _number(rng: np.random.Generator) -> Pieces:
@@ -90,7 +92,7 @@ def _hesitation(rng: np.random.Generator) -> Pieces:
     ask = str(rng.choice(["I would like you to", "Can you", "Could you please", "Please"]))
     return [
         [f"{ask} {task}, {um}", f"{middle} {end}"],
-        [ask, f"{um}, {task} {middle}", end],
+        [ask, f"{um}, {task} {middle}.", end],
         [f"{ask} {task} {middle}, {um}", end],
     ][rng.integers(3)]
 
@@ -98,7 +100,7 @@ def _hesitation(rng: np.random.Generator) -> Pieces:
 def _restart(rng: np.random.Generator) -> Pieces:
     task, middle, end = _TASKS[rng.integers(len(_TASKS))]
     other = _TASKS[rng.integers(len(_TASKS))][0]
-    return [f"Can you {other}, no", f"wait, {task} {middle}", end]
+    return [f"Can you {other}, no", f"wait, {task} {middle}.", end]
 
 
 def _fluent(rng: np.random.Generator) -> Pieces:
@@ -148,6 +150,7 @@ def make_turns(folder: Path, n: int, seed: int = 0) -> Path:
         samples, pauses = _read(pieces, Espeak(voice), rng)
         _write(folder / name, samples)
         for k, (start_s, end_s) in enumerate(pauses):
+            sentence = end_s is not None and pieces[k].endswith(".")
             entry = {
                 "id": f"{name}#{k}",
                 "audio": name,
@@ -158,6 +161,7 @@ def make_turns(folder: Path, n: int, seed: int = 0) -> Path:
                 "pause_start_s": round(start_s, 3),
                 "pause_end_s": None if end_s is None else round(end_s, 3),
                 "label": "end" if end_s is None else "hold",
+                "boundary": "sentence" if sentence else None,
                 "split": "dev" if held_out else "train",
             }
             lines.append(json.dumps(entry) + "\n")
@@ -176,7 +180,8 @@ def _read(
         last = k == len(pieces) - 1
         # A comma keeps the pitch up; without one the voice falls as at an end: both happen.
         mark = "." if last or rng.random() < 0.4 else ","
-        parts.append(_trimmed(_say(voice, piece + mark, rate_wpm)))
+        spoken = piece if piece.endswith(".") else piece + mark
+        parts.append(_trimmed(_say(voice, spoken, rate_wpm)))
         start_s = sum(map(len, parts)) / SAMPLE_RATE
         silence_s = float(np.clip(_HOLD_S * np.exp(_HOLD_SPREAD * rng.normal()), 0.3, 2.0))
         parts.append(np.zeros(round((0.5 if last else silence_s) * SAMPLE_RATE), np.float32))

@@ -25,13 +25,13 @@ _UNDUCK = samples_of_ms(400)
 _AGAIN = samples_of_ms(160)
 # ... and stops the reply once it lasted so many times what is asked first: 1.2 s by default, and
 # laughter is shorter, and so is "yeah, okay".
-_LIMIT = 4
+_LIMIT = 6
 _WORD = re.compile(r"[a-z0-9]+")
-# "I am listening", said over the reply; it wants the reply to go on.
+# "I am listening", or laughter, over the reply; it wants the reply to go on.
 _BACKCHANNELS = frozenset(
     word
     for words in (
-        "ah aha hm hmm huh mhm mm mmhm mmhmm oh uh uhhuh um",
+        "ah aha hm hmm huh mhm mm mmhm mmhmm oh uh uhhuh um ha haha heh",
         "okay ok right sure yeah yep yes",
     )
     for word in words.split()

@@ -20,6 +20,7 @@ from textpro_stream.ports import Vad
 from textpro_stream.turn.completeness import Completeness
 from textpro_stream.turn.voice import VoiceTrack, VoiceWindow
 
+PEnd = Callable[[int], float]
 PRequired = Callable[[int, TurnOptions], float]
 
 
@@ -97,6 +98,20 @@ class Endpointer:
         """
         if self._state == "eager":
             self._p_end = p_end
+
+    def ends_soon(self, p_end: PEnd, silence: int) -> bool:
+        """Whether the turn is over within `draft_ms`, if the silence lasts: it is time to draft.
+
+        With a key nobody can tell.
+
+        Args:
+            p_end: P(end of turn) after so many samples of silence.
+            silence: samples so far.
+        """
+        if self._push_to_talk:
+            return True
+        later = silence + samples_of_ms(self._options.draft_ms)
+        return p_end(later) >= required(self._p_required, later, self._options)
 
     def dismiss(self) -> None:
         """Forget the open turn, and wait for a new voice."""

@@ -30,6 +30,8 @@ WORDS = (
     "spelling_whole",
     "list_open",
     "list_whole",
+    "only_opened",
+    "takes_back",
 )
 NAMES = (*ENDING, *MARK, *WORDS)
 _LEAST = -12.0  # natural log; less is as good as never
@@ -40,8 +42,21 @@ _NUMBERS = frozenset(
     for word in words.split()
 )
 _HESITATIONS = frozenset(("um", "uh", "uhm", "er", "erm", "hmm", "mm", "ah"))
+# A last sentence of nothing else has only begun ("Can you please?"), or promises one ("Okay.").
+_OPENERS = frozenset(
+    word
+    for words in (
+        "please can could will would i we you it the my a i'm it's want need like to is",
+        "and but so well okay ok um uh hmm hey hi hello yes yeah just maybe an",
+    )
+    for word in words.split()
+)
+# What a speaker begins with who says it anew: "Turn off the light. No."
+_TAKES_BACK = frozenset(("no", "wait", "sorry", "actually", "hold", "hang"))
+_SHORT = 3  # words: "no, wait, sorry"; a longer sentence is the new one
 _WHOLE_NUMBER = 7  # digits: the shortest telephone number; what is said in groups is mostly one
 _WORD = re.compile(r"[A-Za-z0-9']+")
+_SENTENCE = re.compile(r"[^.?!]+")
 _LAST_CLAUSE = re.compile(r"[^,;.?!]*[.?!]*\s*$")
 
 
@@ -82,6 +97,8 @@ def _words(text: str) -> list[float]:
     enough = letters >= max(2, len(spelled))  # letters stand behind the name that they spell
     clause = _LAST_CLAUSE.search(text)
     item = clause.group().lower().split() if clause else []
+    *before, sentence = _sentences(text) or [[]]
+    taken_back = bool(before) and len(sentence) <= _SHORT and sentence[0] in _TAKES_BACK
     listed, joined = text.count(",") > 0 and len(item) <= 4, "and" in item or "or" in item
     return [
         p_end_of_turn(text),
@@ -92,7 +109,15 @@ def _words(text: str) -> list[float]:
         float(letters > 0 and enough),
         float(listed and not joined),
         float(listed and joined),
+        float(bool(sentence) and _OPENERS.issuperset(sentence)),
+        float(taken_back),
     ]
+
+
+def _sentences(text: str) -> list[list[str]]:
+    """The words of each, small; marks alone are none."""
+    split = (_WORD.findall(part.lower()) for part in _SENTENCE.findall(text))
+    return [words for words in split if words]
 
 
 def _trailing(words: Sequence[str], count: Callable[[str], int]) -> int:

@@ -25,6 +25,7 @@ from textpro_stream.contracts import (
     Revision,
     TokenSpan,
     Transcript,
+    text_of,
 )
 from textpro_stream.ports import Observer
 from textpro_stream.whisper.cache import Slot
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 EDGE = 110  # positions, 2.2 s: encoder states that a preview tells of
 SILENCE = 10 * SAMPLE_RATE  # added at the end: after 2 s of it some clips loop, after 10 s none
+# Enough to know whether there are words, at half of the price (note 0014).
+BRIEF_SILENCE = 3 * SAMPLE_RATE
 # The same where every position sees all others, as in Whisper's training: half of it does as well.
 WHOLE_SILENCE = 5 * SAMPLE_RATE
 
@@ -103,8 +106,13 @@ class Recognizer:
         """
         if self._preview is None:
             doubted = self._policy.revise and self._policy.commit.in_doubt(self._since_opened)
-            self._preview = self._hear_again() if doubted else self._speculate()
+            self._preview = self._hear_again() if doubted else self._speculate(SILENCE)
         return self._preview
+
+    def overhear(self) -> str:
+        """Roughly the words of `preview`, for less: enough to know whether there are any."""
+        told = self._preview or self._speculate(BRIEF_SILENCE)
+        return text_of(told.spans)
 
     def finish(self) -> Sequence[Transcript]:
         """Commit all that is left."""
@@ -162,15 +170,15 @@ class Recognizer:
         """The last states up to now, new ones included."""
         return torch.cat([self._edge, states])[-EDGE:]
 
-    def _speculate(self) -> Preview:
-        """Decode to the end over the pending audio and silence.
+    def _speculate(self, silence: int) -> Preview:
+        """Decode to the end over the pending audio and silence (samples).
 
         Leaves no trace: nothing becomes final, and the next block overwrites what was written.
         """
         n_heard = self._n_whole
         if n_heard <= 0:
             return Preview()
-        spectrum, available = self._closed(n_heard, SILENCE)
+        spectrum, available = self._closed(n_heard, silence)
         first = self._segment.length
         outcome, states = self._look(spectrum, available, 0, n_heard, final=True)
         edge = self._newest(states[: max(0, n_heard - first)])
