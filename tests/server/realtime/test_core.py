@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +28,14 @@ from textpro_stream.commands import (
     Truncate,
 )
 from textpro_stream.config import LlmOptions, TurnOptions
-from textpro_stream.contracts import AudioChunk, Message, SpokenChunk, TokenSpan, ToolCall
+from textpro_stream.contracts import (
+    SAMPLE_RATE,
+    AudioChunk,
+    Message,
+    SpokenChunk,
+    TokenSpan,
+    ToolCall,
+)
 from textpro_stream.events import (
     Event,
     Failed,
@@ -718,16 +726,27 @@ def test_the_voice_stays_once_it_was_heard(desk: Desk) -> None:
     assert desk.update(audio={"output": {"voice": "marin"}})[0]["type"] == "session.updated"
     desk.turn(1)
     desk.reply(1)
-    error = error_of(desk.update(audio={"output": {"voice": "cedar"}}))
-    assert error["param"] == "session.audio.output.voice"
+    told, updated = desk.update(audio={"output": {"voice": "cedar"}}, instructions="Be brief.")
+    assert told["error"]["param"] == "session.audio.output.voice"
+    assert updated["session"]["instructions"] == "Be brief."
 
 
-def test_the_input_format_stays_once_audio_came(desk: Desk) -> None:
-    pcmu = {"input": {"format": {"type": "audio/pcmu"}}}
-    assert desk.update(audio=pcmu)[0]["type"] == "session.updated"
+def test_a_telephone_may_say_its_format_after_its_first_frames(desk: Desk) -> None:
     desk.append(100)
-    error = error_of(desk.update(audio={"input": {"format": {"type": "audio/pcma"}}}))
-    assert error["param"] == "session.audio.input.format"
+    desk.update(
+        audio={"input": {"format": {"type": "audio/pcmu"}}, "output": {"voice": "cedar"}},
+        instructions="Be brief.",
+    )
+    session = desk.strict.events[-1]["session"]
+    assert session["audio"]["input"]["format"] == {"type": "audio/pcmu"}
+    assert (session["audio"]["output"]["voice"], session["instructions"]) == ("cedar", "Be brief.")
+    before = sum(len(chunk.samples) for chunk in desk.commands(AudioChunk))
+    second = base64.b64encode(bytes([0x80, 0x00] * 4_000)).decode()  # loud, at 8 kHz
+    desk.send("input_audio_buffer.append", audio=second)
+    heard = np.concatenate([chunk.samples for chunk in desk.commands(AudioChunk)])[before:]
+    assert len(heard) / SAMPLE_RATE == pytest.approx(1.0, abs=0.15)
+    chunks = desk.commands(AudioChunk)
+    assert all(after.start == before.end for before, after in pairwise(chunks))
 
 
 PART = st.sampled_from([{"type": "input_text", "text": "Hi"}, {"type": "input_audio"}, {}])
