@@ -120,7 +120,7 @@ async def test_a_spoken_question_is_answered_aloud(connect: Connect, script: Scr
     assert spoken["transcript"] == "What time is it?"
     assert client.text("conversation.item.input_audio_transcription.delta") == "What time is it?"
     assert client.text("response.output_audio_transcript.delta") == " It is noon."
-    assert len(strict.audio("item_a1")) == pytest.approx(2 * 24 * 300, abs=4)
+    assert len(strict.audio(strict.id("a1"))) == pytest.approx(2 * 24 * 300, abs=4)
     assert json.loads(done["response"]["metadata"]["textpro.waterfall"]) == {"first_token": 0.01}
     strict.settled()
     (talk,) = script.talks
@@ -199,7 +199,7 @@ async def test_telephone_audio_both_ways(connect: Connect, kind: str) -> None:
         await client.speak(kind=kind)
         await client.until("response.done")
     assert client.text("response.output_audio_transcript.delta") == " It is noon."
-    assert len(client.strict.audio("item_a1")) == pytest.approx(8 * 300, abs=2)
+    assert len(client.strict.audio(client.strict.id("a1"))) == pytest.approx(8 * 300, abs=2)
 
 
 async def test_a_transcription_session_never_answers(connect: Connect) -> None:
@@ -242,11 +242,11 @@ async def test_barge_in_and_what_was_heard_of_the_reply(connect: Connect, script
         await client.speak(sound(("voice", 0.5)))
         await client.until("input_audio_buffer.speech_started")
         await client.sdk.conversation.item.truncate(
-            item_id="item_a1", content_index=0, audio_end_ms=250
+            item_id=client.strict.id("a1"), content_index=0, audio_end_ms=250
         )
         await client.until("conversation.item.truncated")
         await client.sdk.conversation.item.truncate(
-            item_id="item_a1", content_index=0, audio_end_ms=5000
+            item_id=client.strict.id("a1"), content_index=0, audio_end_ms=5000
         )
         assert (await client.until("error"))["error"]["param"] == "audio_end_ms"
     assert script.talks[0].memory[1].text == " It is"
@@ -262,7 +262,7 @@ async def test_barge_in_while_the_reply_is_made_cancels_it(
         await client.until("response.output_audio.delta")
         await client.speak(sound(("voice", 0.5)))
         started = await client.until("input_audio_buffer.speech_started")
-        assert started["item_id"] == "item_u2"
+        assert started["item_id"] == client.strict.id("u2")
         done = (await client.until("response.done"))["response"]
         assert done["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
         await client.speak(sound(("silence", 0.8)))
@@ -292,7 +292,7 @@ async def test_cancels_and_creates_as_fast_as_they_can_be_sent(
         error = (await client.until("error"))["error"]
         assert error["code"] == "response_cancel_not_active"
         assert len(client.of("response.done")) == len(client.of("response.created")) == 6
-        await client.sdk.conversation.item.retrieve(item_id="item_000001")
+        await client.sdk.conversation.item.retrieve(item_id=client.strict.id("000001"))
         await client.until("conversation.item.retrieved")
     client.strict.settled()
 
@@ -413,6 +413,6 @@ def _talk(url: str, *, websocket_base_url: str | None = None) -> Strict:
 async def test_the_synchronous_client(server: Server) -> None:
     run: Callable[..., Awaitable[Strict]] = asyncio.to_thread
     strict = await run(_talk, server.url("http", "/v1"))
-    assert strict.audio("item_a1")
+    assert strict.audio(strict.id("a1"))
     again = await run(_talk, "http://127.0.0.1:9/v1", websocket_base_url=server.url("ws", "/v1"))
     assert [kind for kind in again.types if kind in strict.types]

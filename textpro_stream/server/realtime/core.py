@@ -227,9 +227,9 @@ class Core:
             after = fields.string("previous_item_id")
             if after != "root":
                 self._state.items.get(after, "previous_item_id")
-        item, message = read_item(
-            fields.mapping("item"), f"item_{self._state.new_item_number():06d}", self._state.items
-        )
+        items = self._state.items
+        new_id = items.named(f"{self._state.new_item_number():06d}")
+        item, message = read_item(fields.mapping("item"), new_id, items)
         previous = self._state.items.add(item, after)
         self._state.tell(Add(message, self._state.items.memory_before(item)))
         self._state.send(outgoing.item_added(deepcopy(item.value), previous))
