@@ -180,6 +180,8 @@ class ServerOptions(Checked):
     # again (while somebody speaks) once there is need of it. Longer than most pauses of a talk.
     rest_s: Annotated[float, Range(0.1, 1_000_000)] = 60.0
     message_bytes: Annotated[int, Range(1024, 2**30)] = 1_048_576
+    # Of audio in one `input_audio_buffer.append` of the Realtime route, as its protocol says.
+    append_bytes: Annotated[int, Range(1024, 2**30)] = 15_728_640
     # Live audio may come this much faster than real time ...
     audio_speed: Annotated[float, Range(1, 1000)] = 4.0
     audio_burst_s: Annotated[float, Range(1, 3600)] = 10.0  # ... after so many seconds at any speed

@@ -31,6 +31,7 @@ from textpro_stream.ports import Clock, OpenTalk
 from textpro_stream.server import lean
 from textpro_stream.server.admission import Admission, address_of, path_of
 from textpro_stream.server.context import ServerContext
+from textpro_stream.server.fields import encoded_bytes
 from textpro_stream.server.http import Answers, page_folder
 from textpro_stream.server.hub import Hub
 from textpro_stream.server.lag import watch_lag
@@ -181,7 +182,7 @@ class Server:
             ping_interval=PING_S,
             ping_timeout=PING_S,
             close_timeout=FAREWELL_S,
-            max_size=options.message_bytes,
+            max_size=max(options.message_bytes, encoded_bytes(options.append_bytes)),
             logger=wire_log,
         )
         observe = self.metrics.loop_lag.observe

@@ -166,7 +166,7 @@ class _Session:
             raise Refused("ended", "no audio is heard after end; open another connection")
         for chunk in self._decoder.push(data):
             if self._start.live:
-                self._context.admit_audio(seconds(len(chunk.samples)))
+                self._context.admit_audio(seconds(len(chunk.samples)), "start with live false")
                 self._push(self._context.filter_input(chunk))
             else:
                 with self._complaining():

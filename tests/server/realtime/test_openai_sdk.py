@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosedError
 
 from textpro_stream.config import ServerOptions
-from textpro_stream.contracts import ToolCall
+from textpro_stream.contracts import SAMPLE_RATE, ToolCall
 from textpro_stream.server.app import Server
 from textpro_stream.server.realtime.codec import Encoder
 
@@ -133,6 +133,60 @@ async def test_audio_in_many_small_pieces_is_not_too_many_messages(connect: Conn
         for _ in range(400):
             await client.sdk.input_audio_buffer.append(audio=piece)
         await client.update(instructions="Still here.")
+
+
+@pytest.mark.parametrize("pieces", [1, 40])
+async def test_a_recording_may_come_at_any_speed_where_the_client_ends_turns(
+    script: Script, pieces: int
+) -> None:
+    minute = bytes(2 * 24_000 * 60 // pieces)
+    async with (
+        Server(script.engine(), ServerOptions(port=0)) as server,
+        AsyncOpenAI(api_key="-", base_url=server.url("http", "/v1")) as openai,
+        openai.realtime.connect(model="any") as connection,
+    ):
+        client = Client(connection)
+        await client.update(audio={"input": {"turn_detection": None}})
+        for _ in range(pieces):
+            await client.sdk.input_audio_buffer.append(audio=base64.b64encode(minute).decode())
+        await client.update(instructions="Still here.")
+    (talk,) = script.talks
+    assert talk.position == pytest.approx(60 * SAMPLE_RATE, abs=SAMPLE_RATE)
+
+
+async def test_live_audio_that_comes_too_fast_is_told_how_a_recording_is_sent(
+    script: Script,
+) -> None:
+    async with (
+        Server(script.engine(), ServerOptions(port=0)) as server,
+        AsyncOpenAI(api_key="-", base_url=server.url("http", "/v1")) as openai,
+        openai.realtime.connect(model="any") as connection,
+    ):
+        client = Client(connection)
+        minute = base64.b64encode(bytes(2 * 24_000 * 60)).decode()
+        await client.sdk.input_audio_buffer.append(audio=minute)
+        error = (await client.until("error"))["error"]
+    assert error["code"] == "rate_limited"
+    assert "turn_detection" in error["message"]
+
+
+async def test_an_append_beyond_the_limit_is_told_before_the_end(script: Script) -> None:
+    async with (
+        Server(script.engine(), ServerOptions(port=0, append_bytes=2**20)) as server,
+        AsyncOpenAI(api_key="-", base_url=server.url("http", "/v1")) as openai,
+        openai.realtime.connect(model="any") as connection,
+    ):
+        client = Client(connection)
+        await client.update(audio={"input": {"turn_detection": None}})
+        await client.sdk.input_audio_buffer.append(audio="AAAA" * (2**20 // 3))
+        instructions = "x" * (2**20 + 10)
+        await client.sdk.session.update(session={"type": "realtime", "instructions": instructions})
+        error = (await client.until("error"))["error"]
+        assert error["code"] == "message_too_big"
+        with pytest.raises(ConnectionClosedError) as closed:
+            await client.until("never")
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
 
 
 async def test_too_many_messages_end_it(connect: Connect) -> None:

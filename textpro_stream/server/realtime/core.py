@@ -106,6 +106,11 @@ class Core:
         self._changed: deque[str] = deque(maxlen=MAX_CHANGED)  # ids in the model's memory
         self._wall_s = 0.0
 
+    @property
+    def recorded(self) -> bool:
+        """The client says where turns end: its audio need not be live."""
+        return self._state.detection is None
+
     def start(self) -> Output:
         """The session begins."""
         state = self._state
