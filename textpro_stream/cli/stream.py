@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
     if not args.files:
         raise ConfigError("stream: name a sound file, or - for a pipe; see textpro stream --help")
+    if "-" in args.files and getattr(sys.stdin, "name", "") == os.devnull:
+        raise ConfigError("stream -: standard input is closed; pipe a WAV or raw PCM16 into it")
     if "-" in args.files and sys.stdin.isatty():
         raise ConfigError("stream -: standard input is a terminal; pipe a WAV or raw PCM16 into it")
     turn = replace(settings.turn, barge_in=False, push_to_talk=False)  # a file has no listener
