@@ -164,6 +164,7 @@ class ServerOptions(Checked):
     mqtt: str = ""  # mqtt://[user@]host[:port][/prefix]: tell this broker, and obey it; mqtts: TLS
     mqtt_password: str = ""  # TEXTPRO_SERVER__MQTT_PASSWORD; never from the command line either
     mqtt_ca: str = ""  # certificate file to trust instead of the system's
+    mqtt_discovery: str = "homeassistant"  # prefix under which Home Assistant looks for devices
     mqtt_text: bool = False  # publish what is said too; a house's broker has many readers
 
     # Who comes when there is no room is refused, not served badly: a number of sessions, and by

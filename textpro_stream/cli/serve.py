@@ -136,7 +136,10 @@ def _broker(options: ServerOptions) -> Broker | None:
     from textpro_stream.server.mqtt import Broker
 
     return Broker.parse(
-        options.mqtt, password=options.mqtt_password or None, ca=options.mqtt_ca or None
+        options.mqtt,
+        password=options.mqtt_password or None,
+        ca=options.mqtt_ca or None,
+        discovery=options.mqtt_discovery,
     )
 
 
