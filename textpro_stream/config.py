@@ -152,6 +152,8 @@ class ServerOptions(Checked):
     port: Annotated[int, Range(0, 65_535)] = 8765  # 0 = any free one
     hosts: str = ""  # further names under which browsers reach this server
     origins: str = ""  # further pages that may connect, e.g. https://voice.example.org
+    # Reverse proxies before us, addresses or networks; only they are believed whom they speak for.
+    proxies: str = ""
     insecure: bool = False  # serve other machines without a key
     # One key; further ones, with names, come from api_key_file. Never from the command line, where
     # every user of the machine can read it: TEXTPRO_SERVER__API_KEY or the file.
@@ -173,7 +175,7 @@ class ServerOptions(Checked):
     # reply passed 1.5 s.
     max_sessions: Annotated[int, Range(1, 10_000)] = 8
     max_late_s: Annotated[float, Range(0, 60)] = 0.2
-    # 0 = all of them: behind a proxy everybody has one address.
+    # 0 = all of them: behind a proxy that `proxies` does not name, everybody has one address.
     max_sessions_per_ip: Annotated[int, Range(0, 10_000)] = 0
     idle_s: Annotated[float, Range(1, 1_000_000)] = 600.0  # without a message from the client
     session_s: Annotated[float, Range(1, 1_000_000)] = 3600.0

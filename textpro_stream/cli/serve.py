@@ -38,6 +38,7 @@ FLAGS = {  # flag: (option of [server], help)
     "--tls-key": ("tls_key", "its private key, PEM"),
     "--origin": ("origins", "further pages that may connect, with commas between them"),
     "--server-name": ("hosts", "further names of this server, with commas between them"),
+    "--proxy": ("proxies", "reverse proxies before us: addresses, with commas between them"),
     "--mqtt": ("mqtt", "broker: mqtt://[user@]host[:port][/prefix], or mqtts:// for TLS"),
     "--mqtt-ca": ("mqtt_ca", "certificate to trust, PEM"),
     "--max-sessions": ("max_sessions", "who comes later is refused"),

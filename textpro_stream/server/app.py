@@ -29,7 +29,7 @@ from textpro_stream.errors import ConfigError, TextproError, unwrap
 from textpro_stream.events import ReplyAudio, ReplyEnded
 from textpro_stream.ports import Clock, OpenTalk
 from textpro_stream.server import lean
-from textpro_stream.server.admission import Admission, address_of, path_of
+from textpro_stream.server.admission import Admission, path_of
 from textpro_stream.server.context import ServerContext
 from textpro_stream.server.fields import encoded_bytes
 from textpro_stream.server.http import Answers, page_folder
@@ -239,7 +239,7 @@ class Server:
     async def _welcome(self, connection: ServerConnection) -> None:
         assert connection.request is not None, "the handshake is over"
         route = ROUTES[path_of(connection.request)]
-        address = address_of(connection)
+        address = self._admission.address_of(connection, connection.request)
         if not self._slots.take(address):
             self.metrics.refuse("overloaded")
             full = Hangup("overloaded", "no room for another session; try again later", OVERLOADED)
