@@ -16,6 +16,21 @@ from textpro_stream.errors import DeviceError
 from textpro_stream.server.app import Server
 
 
+async def test_a_proxy_never_stands_before_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "ws_proxy", "wss_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.delenv("no_proxy", raising=False)
+    engine = ScriptedEngine({})
+    async with (
+        Server(engine, ServerOptions(port=0)) as server,
+        connect(server.url("ws", "/v1/stream"), live=False) as session,
+    ):
+        assert (await anext(aiter(session)))["type"] == "session.started"
+    engine.close()
+
+
 async def test_a_whole_turn_with_its_sound() -> None:
     engine = ScriptedEngine({})
     async with Server(engine, ServerOptions(port=0)) as server:

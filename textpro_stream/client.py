@@ -8,10 +8,14 @@ async with connect("ws://127.0.0.1:8765/v1/stream") as session:
 
 from __future__ import annotations
 
+import inspect
+import ipaddress
 import json
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
@@ -41,12 +45,13 @@ async def connect(url: str, *, key: str | None = None, **start: Any) -> AsyncIte
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        socket = await open_socket(
+        connection = await open_socket(
             url,
             additional_headers=headers,
             subprotocols=[PROTOCOL],
             compression=None,
             max_size=MAX_MESSAGE,
+            **way_to(url),
         )
     except InvalidStatus as error:
         body = (error.response.body or b"").decode(errors="replace").strip()
@@ -56,11 +61,21 @@ async def connect(url: str, *, key: str | None = None, **start: Any) -> AsyncIte
         raise DeviceError(
             f"{url}: nobody answers ({error}); start the server with textpro serve"
         ) from None
-    async with socket:
-        session = Session(socket)
+    async with connection:
+        session = Session(connection)
         if start:
             await session.command("start", **start)
         yield session
+
+
+def way_to(url: str) -> dict[str, Any]:
+    """Arguments of websockets' `connect`: no proxy leads to this machine, whatever is set."""
+    host = urlsplit(url).hostname or ""
+    own = host in ("localhost", socket.gethostname().lower())
+    with suppress(ValueError):
+        own = own or ipaddress.ip_address(host).is_loopback
+    knows_proxies = "proxy" in inspect.signature(open_socket.__init__).parameters  # from 15 on
+    return {"proxy": None} if own and knows_proxies else {}
 
 
 class Session:

@@ -156,6 +156,8 @@ class ServerOptions(Checked):
     port: Annotated[int, Range(0, 65_535)] = 8765  # 0 = any free one
     hosts: str = ""  # further names under which browsers reach this server
     origins: str = ""  # further pages that may connect, e.g. https://voice.example.org
+    # Reverse proxies before us, addresses or networks; only they are believed whom they speak for.
+    proxies: str = ""
     insecure: bool = False  # serve other machines without a key
     # One key; further ones, with names, come from api_key_file. Never from the command line, where
     # every user of the machine can read it: TEXTPRO_SERVER__API_KEY or the file.
@@ -168,6 +170,7 @@ class ServerOptions(Checked):
     mqtt: str = ""  # mqtt://[user@]host[:port][/prefix]: tell this broker, and obey it; mqtts: TLS
     mqtt_password: str = ""  # TEXTPRO_SERVER__MQTT_PASSWORD; never from the command line either
     mqtt_ca: str = ""  # certificate file to trust instead of the system's
+    mqtt_discovery: str = "homeassistant"  # prefix under which Home Assistant looks for devices
     mqtt_text: bool = False  # publish what is said too; a house's broker has many readers
 
     # Who comes when there is no room is refused, not served badly: a number of sessions, and by
@@ -176,7 +179,7 @@ class ServerOptions(Checked):
     # reply passed 1.5 s.
     max_sessions: Annotated[int, Range(1, 10_000)] = 8
     max_late_s: Annotated[float, Range(0, 60)] = 0.2
-    # 0 = all of them: behind a proxy everybody has one address.
+    # 0 = all of them: behind a proxy that `proxies` does not name, everybody has one address.
     max_sessions_per_ip: Annotated[int, Range(0, 10_000)] = 0
     idle_s: Annotated[float, Range(1, 1_000_000)] = 600.0  # without a message from the client
     session_s: Annotated[float, Range(1, 1_000_000)] = 3600.0
@@ -184,6 +187,8 @@ class ServerOptions(Checked):
     # again (while somebody speaks) once there is need of it. Longer than most pauses of a talk.
     rest_s: Annotated[float, Range(0.1, 1_000_000)] = 60.0
     message_bytes: Annotated[int, Range(1024, 2**30)] = 1_048_576
+    # Of audio in one `input_audio_buffer.append` of the Realtime route, as its protocol says.
+    append_bytes: Annotated[int, Range(1024, 2**30)] = 15_728_640
     # Live audio may come this much faster than real time ...
     audio_speed: Annotated[float, Range(1, 1000)] = 4.0
     audio_burst_s: Annotated[float, Range(1, 3600)] = 10.0  # ... after so many seconds at any speed

@@ -1,4 +1,4 @@
-"""Files that are never seen half written."""
+"""Files that are never seen half written, and where the user's are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from textpro_stream.errors import ConfigError
 
 
 @contextmanager
@@ -20,3 +22,17 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def expanded(path: str | Path) -> Path:
+    """A path, with `~` as the user's home.
+
+    Raises:
+        ConfigError: there is no such home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{path}: this user has no home folder; set HOME, or TEXTPRO_CACHE and paths without ~"
+        ) from None

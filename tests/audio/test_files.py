@@ -221,3 +221,138 @@ def test_the_name_does_not_decide_the_format(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", tone(16_000), 16_000)
     os.rename(tmp_path / "a.flac", tmp_path / "a.raw")
     assert len(read(tmp_path / "a.raw")) == SAMPLE_RATE
+
+
+def bytes_of(folder: Path, kind: str, rate_hz: int = 16_000, subtype: str | None = None) -> bytes:
+    soundfile.write(folder / "one", tone(rate_hz), rate_hz, format=kind, subtype=subtype)
+    return (folder / "one").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [("OGG", "VORBIS"), ("OGG", "OPUS"), ("FLAC", None), ("MP3", None), ("WAV", None)],
+)
+def test_recordings_that_were_joined_are_all_played(
+    tmp_path: Path, kind: str, subtype: str | None
+) -> None:
+    one = bytes_of(tmp_path, kind, 16_000, subtype)
+    other = bytes_of(tmp_path, kind, 24_000, subtype)
+    (tmp_path / "joined").write_bytes(one + other)
+    assert len(read(tmp_path / "joined")) == pytest.approx(2 * SAMPLE_RATE, abs=200)
+
+
+def with_length(data: bytes, kind: str, length: int) -> bytes:
+    """The file as a recorder leaves it that did not write its true length."""
+    out = bytearray(data)
+    if kind == "WAV":
+        out[4:8] = (length + 36 if length else 0).to_bytes(4, "little")
+        out[40:44] = length.to_bytes(4, "little")
+    elif kind == "RF64":
+        at = out.find(b"ds64")
+        out[at + 8 : at + 32] = bytes(8) + length.to_bytes(8, "little") + bytes(8)
+    elif kind == "AU":
+        out[8:12] = length.to_bytes(4, "big")
+    elif kind == "CAF":
+        at = out.find(b"data")
+        out[at + 4 : at + 12] = (length or -1).to_bytes(8, "big", signed=True)
+    elif kind == "FLAC":  # "unknown", as an encoder leaves it that wrote into a pipe
+        out[21] &= 0xF0
+        out[22:26] = bytes(4)
+    return bytes(out)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "AU", "CAF", "FLAC"])
+def test_a_length_that_was_never_written_hides_nothing(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "killed").write_bytes(with_length(bytes_of(tmp_path, kind), kind, 0))
+    with caplog.at_level(logging.WARNING):
+        samples = read(tmp_path / "killed")
+    assert np.allclose(samples, tone(16_000), atol=1e-3)
+    assert not caplog.records
+
+
+def test_a_length_that_is_too_short_hides_nothing_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "short.wav").write_bytes(with_length(bytes_of(tmp_path, "WAV"), "WAV", 8_000))
+    with caplog.at_level(logging.WARNING):
+        assert len(read(tmp_path / "short.wav")) == SAMPLE_RATE
+    assert "more than its header says" in caplog.text
+
+
+def test_titles_behind_the_audio_are_not_played(tmp_path: Path) -> None:
+    titles = b"LIST" + (4_096).to_bytes(4, "little") + bytes(4_096)
+    (tmp_path / "a.wav").write_bytes(bytes_of(tmp_path, "WAV") + titles)
+    assert len(read(tmp_path / "a.wav")) == SAMPLE_RATE
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_zeros_before_the_file_are_passed_over(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "late").write_bytes(bytes(5_000) + bytes_of(tmp_path, kind))
+    assert len(read(tmp_path / "late")) == pytest.approx(SAMPLE_RATE, abs=100)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_channels_that_cancel_each_other_are_heard_and_told(
+    tmp_path: Path, channels: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    voice = tone(16_000, 3.0)
+    signs = np.resize([1.0, -1.0], channels)
+    soundfile.write(tmp_path / "a.wav", voice[:, None] * signs, 16_000)
+    with caplog.at_level(logging.WARNING):
+        samples = read(tmp_path / "a.wav")
+    assert np.allclose(np.abs(samples), np.abs(voice), atol=1e-3)
+    assert "cancel each other" in caplog.text
+    assert np.array_equal(read(tmp_path / "a.wav", block_s=0.013), samples)
+
+
+def test_an_inverted_channel_that_comes_later_is_heard_too(tmp_path: Path) -> None:
+    voice = tone(16_000, 12.0)
+    both = np.stack([voice, voice], axis=1)
+    both[5 * 16_000 :, 1] *= -1
+    soundfile.write(tmp_path / "a.wav", both, 16_000)
+    samples = read(tmp_path / "a.wav")
+    rms = np.sqrt(2 * np.mean(samples[-3 * 16_000 :] ** 2))
+    assert rms == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_very_quiet_voice_is_raised_and_quiet_noise_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoken = np.zeros(5 * 16_000, np.float32)
+    spoken[16_000 : 3 * 16_000] = 0.004 * tone(16_000, 2.0)
+    soundfile.write(tmp_path / "quiet.wav", spoken, 16_000)
+    with caplog.at_level(logging.WARNING):
+        assert np.abs(read(tmp_path / "quiet.wav")).max() > 0.04
+    assert "very quiet" in caplog.text
+    noise = np.random.default_rng(0).normal(0, 0.002, 5 * 16_000)
+    soundfile.write(tmp_path / "noise.wav", noise, 16_000)
+    assert np.abs(read(tmp_path / "noise.wav")).max() < 0.02
+
+
+def speex() -> bytes:
+    return b"OggS\0\2" + bytes(20) + b"\x01\x50Speex   1.2.1" + bytes(400)
+
+
+def wav_of(tag: int) -> bytes:
+    head = b"RIFF\x7c\x37\0\0WAVEfmt \x12\0\0\0" + tag.to_bytes(2, "little") + b"\1\0"
+    return head + b"\x40\x1f\0\0\xa0\x0f\0\0\1\0\4\0\0\0data\0\4\0\0" + bytes(1_024)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (speex(), "Speex"),
+        (wav_of(0x45), "G.726"),
+        (wav_of(0x161), "WMA"),
+        (b"#!AMR\n" + bytes(400), "AMR"),
+        (b"wvpk" + bytes(400), "WavPack"),
+    ],
+)
+def test_what_cannot_be_read_is_told_by_its_name_and_cure(
+    tmp_path: Path, data: bytes, says: str
+) -> None:
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(AudioFormatError, match=rf"{says}.*ffmpeg"):
+        FileSource(tmp_path / "a")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textpro_stream.audio.pcm import PcmDecoder, read_pcm
+from textpro_stream.audio.pcm import PcmDecoder
+from textpro_stream.audio.pipe import read_pipe
 from textpro_stream.contracts import AudioChunk
 from textpro_stream.errors import AudioFormatError
 
@@ -45,7 +46,7 @@ def test_an_impossible_rate_is_refused(rate_hz: int) -> None:
 
 async def test_a_pipe_is_read_as_it_fills() -> None:
     reader, writer = os.pipe()
-    chunks = read_pcm(reader)
+    chunks = read_pipe(reader)
     data = PCM.tobytes()
     try:
         os.write(writer, data[:1_001])
@@ -67,7 +68,7 @@ async def test_a_pipe_is_read_as_it_fills() -> None:
 
 async def test_reading_can_be_cancelled_while_the_pipe_is_silent() -> None:
     reader, writer = os.pipe()
-    task = asyncio.ensure_future(anext(read_pcm(reader)))
+    task = asyncio.ensure_future(anext(read_pipe(reader)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -81,7 +82,7 @@ async def test_a_plain_file_can_stand_in_for_the_pipe(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(PCM.tobytes())
     descriptor = os.open(tmp_path / "a.raw", os.O_RDONLY)
     try:
-        chunks = [chunk async for chunk in read_pcm(descriptor, 8_000)]
+        chunks = [chunk async for chunk in read_pipe(descriptor, 8_000)]
     finally:
         os.close(descriptor)
     assert chunks[-1].end == 8_000
@@ -94,7 +95,7 @@ async def test_an_empty_pipe_is_an_error(data: bytes) -> None:
     os.close(writer)
     try:
         with pytest.raises(AudioFormatError, match="nothing came"):
-            async for _ in read_pcm(reader):
+            async for _ in read_pipe(reader):
                 pass
     finally:
         os.close(reader)

@@ -62,3 +62,17 @@ async def test_where_speech_may_not_stop_replies_they_are_heard_out() -> None:
         began = next(m["wall_s"] for m in seen if m["type"] == "speech.audio")
         assert done["wall_s"] - began > 0.95 * WORDS / 10
         assert Message("a1", "assistant", WHOLE) in engine.dialogues[0].messages
+
+
+async def test_who_only_listens_hears_announcements_from_the_greeting_on() -> None:
+    engine = ScriptedEngine({})
+    with closing(engine):
+        async with (
+            Server(engine, ServerOptions(port=0)) as server,
+            connect(server.url("ws", "/v1/stream")) as session,
+        ):
+            await until(session, "session.started")
+            assert len(server.hub) == 1
+            await server.hub.say("Dinner is ready.")
+            done = (await until(session, "reply.done"))[-1]
+            assert done["text"] == "Dinner is ready."

@@ -71,6 +71,11 @@ class Strict:
     def types(self) -> list[str]:
         return [event["type"] for event in self.events]
 
+    def id(self, name: str) -> str:
+        """Of what the server named so in this session: u1 is the first spoken turn."""
+        session: str = self.events[0]["session"]["id"]
+        return f"item_{name}_{session.removeprefix('sess_')[:12]}"
+
     def settled(self) -> None:
         """Nothing is left open."""
         assert self._own is None

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 from textpro_stream.audio.frames import Framer
+from textpro_stream.audio.level import LevelMeter
 from textpro_stream.contracts import AudioChunk, seconds
 from textpro_stream.ports import Clock
 
@@ -31,3 +32,12 @@ async def fast(chunks: Iterable[AudioChunk]) -> AsyncIterator[AudioChunk]:
             yield frame
     for frame in framer.finish():
         yield frame
+
+
+async def metered(
+    chunks: AsyncIterator[AudioChunk], meter: LevelMeter
+) -> AsyncIterator[AudioChunk]:
+    """Hand over chunks as they come, and measure how loud they are."""
+    async for chunk in chunks:
+        meter.push(chunk.samples)
+        yield chunk

@@ -1,4 +1,4 @@
-"""Raw PCM16 from a pipe -> mono 16 kHz chunks, without ever holding up the event loop."""
+"""Raw PCM16 -> mono 16 kHz chunks; bytes of a pipe, without ever holding up the event loop."""
 
 from __future__ import annotations
 
@@ -66,34 +66,20 @@ class PcmDecoder:
         return [chunk]
 
 
-async def read_pcm(descriptor: int, rate_hz: int = SAMPLE_RATE) -> AsyncIterator[AudioChunk]:
-    """Read raw PCM16 (mono, little-endian) until the other side closes.
+async def read_bytes(descriptor: int) -> AsyncIterator[bytes]:
+    """Read a pipe until the other side closes, as bytes come.
 
-    Chunks come as soon as bytes do; cancelling is immediate, with no thread left behind.
+    Cancelling is immediate, with no thread left behind.
 
     Args:
         descriptor: a readable file descriptor, such as that of standard input. It stays open.
-        rate_hz: of the bytes.
-
-    Raises:
-        AudioFormatError: the rate is impossible, or not one sample came.
     """
-    decoder = PcmDecoder(rate_hz)
-    heard = False
     while True:
         await _until_readable(descriptor)
         data = os.read(descriptor, READ_BYTES)
-        for chunk in decoder.push(data) if data else decoder.finish():
-            heard = True
-            yield chunk
         if not data:
-            break
-    if not heard:
-        raise AudioFormatError(
-            "-: nothing came through the pipe; pipe PCM16 into it, for example from arecord -f"
-            " S16_LE -t raw",
-            path="-",
-        )
+            return
+        yield data
 
 
 async def _until_readable(descriptor: int) -> None:

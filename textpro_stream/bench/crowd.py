@@ -23,6 +23,7 @@ from websockets.typing import Subprotocol
 
 from textpro_stream.audio.pcm import encode_pcm16
 from textpro_stream.audio.resample import Resampler
+from textpro_stream.client import way_to
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.ports import Clock
 
@@ -128,7 +129,9 @@ class Person:
     async def _conversing(self) -> AsyncIterator[_Talk]:
         realtime = self._route == "realtime"
         protocol = Subprotocol("realtime" if realtime else "textpro")
-        async with connect(self._url, subprotocols=[protocol], compression=None) as socket:
+        async with connect(
+            self._url, subprotocols=[protocol], compression=None, **way_to(self._url)
+        ) as socket:
             talk = _Talk(socket, realtime, self._notes, self._clock)
             try:
                 yield talk

@@ -20,6 +20,7 @@ import textpro_stream
 from textpro_stream.cli.notices import tell
 from textpro_stream.cli.options import add_settings, settings_of
 from textpro_stream.cli.signals import Terminated
+from textpro_stream.cli.streams import is_full, mend_streams
 from textpro_stream.errors import ConfigError, TextproError, nearest, unwrap
 from textpro_stream.runtime.prepare import prepare
 
@@ -59,14 +60,16 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `textpro`; give the exit status."""
     prepare()
+    mend_streams()
     with suppress(ValueError):  # not in the main thread: whoever runs us there handles signals
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        try:
+            status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        except SystemExit as leaving:  # argparse has said why
+            status = leaving.code if isinstance(leaving.code, int) else USAGE
         sys.stdout.flush()
         return status
-    except SystemExit as leaving:  # argparse has said why
-        return leaving.code if isinstance(leaving.code, int) else USAGE
     except BrokenPipeError:
         _close_pipe()
         return BROKEN_PIPE
@@ -79,6 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, TextproError):
             tell(str(error))
             return USAGE
+        if is_full(error):
+            tell(f"writing stopped: {error}; make room on the disk")
+            _close_pipe()
+            return FAILED
         if os.environ.get("TEXTPRO_DEBUG"):
             raise
         what = " ".join(str(error).split()) or "no message"
@@ -87,6 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    try:
+        os.getcwd()
+    except OSError:
+        raise ConfigError(
+            "the folder that this was started in is gone; cd to one that exists"
+        ) from None
     command = next((a for a in arguments if not a.startswith("-")), None)
     if command is not None and command not in COMMANDS:
         raise ConfigError(f"unknown command {command!r}; {nearest(command, COMMANDS)}")
@@ -160,7 +173,7 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def _close_pipe() -> None:
-    """Whoever read our output is gone; Python shall not complain about it at exit."""
+    """Our output goes nowhere any more; Python shall not complain about it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -38,6 +38,7 @@ FLAGS = {  # flag: (option of [server], help)
     "--tls-key": ("tls_key", "its private key, PEM"),
     "--origin": ("origins", "further pages that may connect, with commas between them"),
     "--server-name": ("hosts", "further names of this server, with commas between them"),
+    "--proxy": ("proxies", "reverse proxies before us: addresses, with commas between them"),
     "--mqtt": ("mqtt", "broker: mqtt://[user@]host[:port][/prefix], or mqtts:// for TLS"),
     "--mqtt-ca": ("mqtt_ca", "certificate to trust, PEM"),
     "--max-sessions": ("max_sessions", "who comes later is refused"),
@@ -136,7 +137,10 @@ def _broker(options: ServerOptions) -> Broker | None:
     from textpro_stream.server.mqtt import Broker
 
     return Broker.parse(
-        options.mqtt, password=options.mqtt_password or None, ca=options.mqtt_ca or None
+        options.mqtt,
+        password=options.mqtt_password or None,
+        ca=options.mqtt_ca or None,
+        discovery=options.mqtt_discovery,
     )
 
 

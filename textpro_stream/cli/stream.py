@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from textpro_stream.config import Settings
 from textpro_stream.errors import AudioFormatError, ConfigError
 
 if TYPE_CHECKING:
+    from textpro_stream.audio.level import LevelMeter
     from textpro_stream.cli.follow import Outcome
     from textpro_stream.contracts import AudioChunk
     from textpro_stream.ports import Report
@@ -24,6 +27,7 @@ examples:
   textpro stream question.wav                     at real-time pace, with a reply
   textpro stream --fast --no-reply talks/*.mp3    transcripts only
   textpro stream --json --reply-wav out.wav q.flac
+  ffmpeg -i in.mp4 -f wav - | textpro stream -    a pipe may say what it holds, or be raw:
   ffmpeg -i in.mp4 -f s16le -ac 1 -ar 48000 - | textpro stream - --rate 48000
   textpro stream --record bug/ question.wav       for a bug report: textpro replay bug/
   textpro stream --fast --trace t.json q.wav      open t.json at https://ui.perfetto.dev
@@ -42,9 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         metavar="FILE",
         nargs="*",
-        help="WAV, FLAC, OGG or MP3 of any rate and channels; - reads raw PCM16 mono from a pipe",
+        help="WAV, FLAC, OGG or MP3 of any rate and channels; - is a pipe of one, or of raw PCM16"
+        " mono",
     )
-    parser.add_argument("--rate", metavar="HZ", type=int, default=16_000, help="of the pipe")
+    parser.add_argument(
+        "--rate", metavar="HZ", type=int, default=16_000, help="of raw audio in the pipe"
+    )
     parser.add_argument(
         "--fast",
         action="store_true",
@@ -67,8 +74,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
     if not args.files:
         raise ConfigError("stream: name a sound file, or - for a pipe; see textpro stream --help")
+    if "-" in args.files and getattr(sys.stdin, "name", "") == os.devnull:
+        raise ConfigError("stream -: standard input is closed; pipe a WAV or raw PCM16 into it")
     if "-" in args.files and sys.stdin.isatty():
-        raise ConfigError("stream -: standard input is a terminal; pipe raw PCM16 into it")
+        raise ConfigError("stream -: standard input is a terminal; pipe a WAV or raw PCM16 into it")
     turn = replace(settings.turn, barge_in=False, push_to_talk=False)  # a file has no listener
     if args.record is not None and len(args.files) != 1:
         raise ConfigError("stream --record: a recording holds one source; name one file")
@@ -76,12 +85,15 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _stream(args: argparse.Namespace, settings: Settings) -> int:
+    from textpro_stream.audio.level import LevelMeter
+    from textpro_stream.audio.pace import metered
     from textpro_stream.cli.choose import choose_report
     from textpro_stream.cli.follow import follow
     from textpro_stream.cli.notices import tell_what_is_off
     from textpro_stream.cli.outlet import ReplyWav
     from textpro_stream.cli.progress import Downloads
     from textpro_stream.clock import MonotonicClock
+    from textpro_stream.contracts import SAMPLE_RATE
     from textpro_stream.pipeline.recording import Recorder
 
     problems = dict(_problems(args.files))  # found before any model is loaded
@@ -118,8 +130,9 @@ async def _stream(args: argparse.Namespace, settings: Settings) -> int:
             traced = args.trace is not None
             async with engine.open(live=live, trace_spans=traced, recorder=recorder) as talk:
                 report.begin(name, talk)
-                talk.feed(_audio(name, rate_hz=args.rate, live=live))
-                outcomes.append(await follow(talk, report, wav))
+                level = LevelMeter(SAMPLE_RATE)
+                talk.feed(metered(_audio(name, rate_hz=args.rate, live=live), level))
+                outcomes.append(await follow(talk, report, wav, partial(_hint, name, level)))
                 traces.append((name, talk.trace))
         if args.trace is not None:
             _write_trace(args.trace, traces)
@@ -142,13 +155,31 @@ def _problems(names: list[str]) -> Iterator[tuple[str, AudioFormatError]]:
 def _audio(name: str, *, rate_hz: int, live: bool) -> AsyncIterator[AudioChunk]:
     from textpro_stream.audio.files import FileSource
     from textpro_stream.audio.pace import fast, paced
-    from textpro_stream.audio.pcm import read_pcm
+    from textpro_stream.audio.pipe import read_pipe
     from textpro_stream.clock import MonotonicClock
 
     if name == "-":
-        return read_pcm(sys.stdin.fileno(), rate_hz)
+        return read_pipe(sys.stdin.fileno(), rate_hz)
     chunks = FileSource(name).chunks()
     return paced(chunks, MonotonicClock()) if live else fast(chunks)
+
+
+def _hint(name: str, level: LevelMeter, turns: int) -> str | None:
+    """What to say where words may have been lost, or none were found; None: nothing."""
+    from textpro_stream.audio.level import QUIET_DBFS, SILENCE_DBFS
+
+    loudest = level.loudest_dbfs
+    if loudest < SILENCE_DBFS:
+        return f"{name}: nothing but silence in it; check the microphone or what was recorded"
+    if loudest < QUIET_DBFS:
+        return (
+            f"{name}: there is sound, but it is very quiet ({loudest:.0f} dBFS at its loudest);"
+            " words may be missing; record it louder"
+        )
+    if turns == 0:
+        raw = "; raw audio has to be PCM16, mono, of the rate that --rate says"
+        return f"{name}: there is sound, but no speech was found{raw if name == '-' else ''}"
+    return None
 
 
 def _refuse(name: str, problem: AudioFormatError, report: Report) -> Outcome:

@@ -266,7 +266,7 @@ class Conversation:
         while frames:
             await self._step(Push(self._listener, frames, self._interruptible, self._end))
             frames = [frame for frame in frames if frame.end > self._listener.taken]
-        if self._live:  # else it is as late as it likes
+        if self._live and self._inbox.since is not None:  # else it is as late as it likes
             now = self._clock.now()
             self._context.lateness.note(now, now - self._inbox.since)
 

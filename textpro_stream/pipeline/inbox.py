@@ -26,19 +26,23 @@ class Inbox:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.since = 0.0  # when the first frame of those taken last had come
+        # When the first frame of those taken last had come; None: whoever sent it waits, so that it
+        # is as late as the sender lets it be.
+        self.since: float | None = 0.0
         self._clock = clock
-        self._items: deque[tuple[Item, float]] = deque()
+        self._items: deque[tuple[Item, float | None]] = deque()
         self._n_frames = 0
         self._filled, self._room = asyncio.Event(), asyncio.Event()
         self._shut = False  # nothing more is wanted
 
     async def put(self, item: Item) -> bool:
         """Append; wait while a second of audio waits. False if nobody wants it any more."""
+        waited = False
         while not self._shut and len(self._items) >= WAITING:
             self._room.clear()
+            waited = True
             await self._room.wait()
-        return self._append(item)
+        return self._append(item, None if waited else self._clock.now())
 
     def put_nowait(self, item: Item) -> bool:
         """Append at once. False if nobody wants it any more.
@@ -49,7 +53,7 @@ class Inbox:
         n_commands = len(self._items) - self._n_frames
         if self._n_frames > BEHIND or n_commands > MAX_COMMANDS:
             raise Overloaded("audio comes faster than it can be heard; send less, or go elsewhere")
-        return self._append(item)
+        return self._append(item, self._clock.now())
 
     def shut(self) -> None:
         """Nothing more is wanted: whoever waits to put something goes on."""
@@ -77,9 +81,9 @@ class Inbox:
         self._n_frames -= len(frames)
         return frames
 
-    def _append(self, item: Item) -> bool:
+    def _append(self, item: Item, since: float | None) -> bool:
         if not self._shut:
-            self._items.append((item, self._clock.now()))
+            self._items.append((item, since))
             self._n_frames += isinstance(item, AudioChunk)
             self._filled.set()
         return not self._shut

@@ -29,8 +29,9 @@ from textpro_stream.errors import ConfigError, TextproError, unwrap
 from textpro_stream.events import ReplyAudio, ReplyEnded
 from textpro_stream.ports import Clock, OpenTalk
 from textpro_stream.server import lean
-from textpro_stream.server.admission import Admission, address_of, path_of
+from textpro_stream.server.admission import Admission, path_of
 from textpro_stream.server.context import ServerContext
+from textpro_stream.server.fields import encoded_bytes
 from textpro_stream.server.http import Answers, page_folder
 from textpro_stream.server.hub import Hub
 from textpro_stream.server.lag import watch_lag
@@ -181,7 +182,7 @@ class Server:
             ping_interval=PING_S,
             ping_timeout=PING_S,
             close_timeout=FAREWELL_S,
-            max_size=options.message_bytes,
+            max_size=max(options.message_bytes, encoded_bytes(options.append_bytes)),
             logger=wire_log,
         )
         observe = self.metrics.loop_lag.observe
@@ -238,7 +239,7 @@ class Server:
     async def _welcome(self, connection: ServerConnection) -> None:
         assert connection.request is not None, "the handshake is over"
         route = ROUTES[path_of(connection.request)]
-        address = address_of(connection)
+        address = self._admission.address_of(connection, connection.request)
         if not self._slots.take(address):
             self.metrics.refuse("overloaded")
             full = Hangup("overloaded", "no room for another session; try again later", OVERLOADED)

@@ -19,6 +19,11 @@ Json = dict[str, Any]
 MAX_NUMBER = 2**53  # from there on, JavaScript counts in larger steps than one
 
 
+def encoded_bytes(n_bytes: int) -> int:
+    """Of a message at most that holds so many bytes in base64."""
+    return -(-n_bytes // 3) * 4 + 1024
+
+
 class Refused(TextproError):
     """What a client asks for cannot be done. Nothing has changed, and the connection lives.
 

@@ -62,22 +62,34 @@ def error(code: str, message: str) -> str:
 
 
 async def serve_lean(socket: ServerConnection, context: SessionContext) -> None:
-    """Hold one conversation with one client."""
-    context.sender.send(json.dumps(_greeting(context), ensure_ascii=False))
+    """Hold one conversation with one client, who may never say anything and only listen."""
     messages = context.messages()
-    first = await anext(messages, None)
-    if first is None:
-        return
-    start, changes, first = _start(first, context)
-    if not start.live:
-        # A file is read as fast as it is heard; between two reads may lie a whole reply, and with
-        # it the answer to a ping.
-        socket.ping_timeout = None
-    async with context.open_conversation(live=start.live) as talk:
+    recorded: _Recorded | None = None
+    async with context.open_conversation(live=True) as talk:
         with context.joined(talk):
-            session = _Session(context, talk, start)
-            await talk.push(session.configure(changes))
-            await session.run(first, messages)
+            context.sender.send(json.dumps(_greeting(context), ensure_ascii=False))
+            try:
+                await _Session(context, talk).run(messages)
+            except* _Recorded as group:
+                (recorded,) = group.exceptions  # type: ignore[assignment]  # one task raises it
+    if recorded is None:
+        return
+    # A file is read as fast as it is heard; between two reads may lie a whole reply, and with it
+    # the answer to a ping.
+    socket.ping_timeout = None
+    async with context.open_conversation(live=False) as talk:
+        with context.joined(talk):
+            session = _Session(context, talk, recorded.start)
+            await talk.push(session.configure(recorded.changes))
+            await session.run(messages)
+
+
+class _Recorded(Exception):
+    """The first message says that the audio is not live: it needs another conversation."""
+
+    def __init__(self, start: Start, changes: Changes) -> None:
+        super().__init__("not live")
+        self.start, self.changes = start, changes
 
 
 class Order(Fields):
@@ -113,16 +125,17 @@ class Order(Fields):
 class _Session:
     """One conversation over one socket."""
 
-    def __init__(self, context: SessionContext, talk: Talk, start: Start) -> None:
-        self._context, self._talk, self._start = context, talk, start
+    def __init__(self, context: SessionContext, talk: Talk, start: Start | None = None) -> None:
+        self._context, self._talk, self._start = context, talk, start or Start()
+        self._started = start is not None
         self._turn = context.engine.settings.turn
         self._decoder = PcmDecoder()
         self._ended = False
 
-    async def run(self, first: Message | None, messages: AsyncIterator[Message]) -> None:
+    async def run(self, messages: AsyncIterator[Message]) -> None:
         """Until the conversation is over or the client has gone."""
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(self._read(first, messages), name="read")
+            reading = tasks.create_task(self._read(messages), name="read")
             await self._tell()
             reading.cancel()
 
@@ -142,12 +155,22 @@ class _Session:
 
     # From the client
 
-    async def _read(self, first: Message | None, messages: AsyncIterator[Message]) -> None:
+    async def _read(self, messages: AsyncIterator[Message]) -> None:
+        async for message in messages:
+            if self._started:
+                await self._take(message)
+            else:
+                await self._begin(message)
+        raise Hangup("", "the client left", DONE)
+
+    async def _begin(self, message: Message) -> None:
+        self._started = True
+        self._start, changes, first = _start(message, self._context)
+        if not self._start.live:
+            raise _Recorded(self._start, changes)
+        await self._talk.push(self.configure(changes))
         if first is not None:
             await self._take(first)
-        async for message in messages:
-            await self._take(message)
-        raise Hangup("", "the client left", DONE)
 
     async def _take(self, message: Message) -> None:
         try:
@@ -166,7 +189,7 @@ class _Session:
             raise Refused("ended", "no audio is heard after end; open another connection")
         for chunk in self._decoder.push(data):
             if self._start.live:
-                self._context.admit_audio(seconds(len(chunk.samples)))
+                self._context.admit_audio(seconds(len(chunk.samples)), "start with live false")
                 self._push(self._context.filter_input(chunk))
             else:
                 with self._complaining():

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from textpro_stream.errors import TextproError
 
-DONE, GOING_AWAY, POLICY, FAILED, OVERLOADED = 1000, 1001, 1008, 1011, 1013  # WebSocket closing
+DONE, GOING_AWAY, POLICY, TOO_BIG = 1000, 1001, 1008, 1009  # WebSocket closing codes
+FAILED, OVERLOADED = 1011, 1013
 
 
 class Hangup(TextproError):

@@ -16,7 +16,7 @@ from textpro_stream.errors import StageError
 from textpro_stream.events import Event
 from textpro_stream.ports import Clock, Talk
 from textpro_stream.server.context import ServerContext
-from textpro_stream.server.limits import DONE, POLICY, Bucket, Errors, Hangup
+from textpro_stream.server.limits import DONE, POLICY, TOO_BIG, Bucket, Errors, Hangup
 from textpro_stream.server.sender import Sender
 
 if TYPE_CHECKING:
@@ -79,27 +79,37 @@ class SessionContext:
         return self.clock.now() - self._began
 
     async def messages(
-        self, is_audio: Callable[[str | bytes], bool] | None = None
+        self,
+        is_audio: Callable[[str | bytes], bool] | None = None,
+        audio_bytes: int | None = None,
     ) -> AsyncIterator[str | bytes]:
         """What the client sends, until it closes.
 
         Args:
             is_audio: says which messages are limited by the audio in them (`admit_audio`), not by
                 their number; a frame of any length, if not given.
+            audio_bytes: that such a message may have; as any other, if not given.
 
         Raises:
             ConnectionClosedError: it went without saying so.
-            Hangup: it sends too many messages.
+            Hangup: it sends too many messages, or one that is too long.
         """
         async for message in self._socket:
             now = self._touched = self.clock.now()
             audio = is_audio(message) if is_audio else isinstance(message, bytes)
+            longest = audio_bytes if audio and audio_bytes else self.options.message_bytes
+            if len(message) > longest:
+                raise Hangup("message_too_big", f"a message has at most {longest} bytes", TOO_BIG)
             if (not audio or len(message) < SMALL_FRAME) and not self._events.take(1, now):
                 raise Hangup("rate_limited", "too many messages in a short time", POLICY)
             yield message
 
-    def admit_audio(self, duration_s: float) -> None:
+    def admit_audio(self, duration_s: float, advice: str) -> None:
         """Live audio came in.
+
+        Args:
+            duration_s: of it.
+            advice: how this route takes a recording.
 
         Raises:
             Hangup: far more of it than time has passed.
@@ -108,7 +118,7 @@ class SessionContext:
             raise Hangup(
                 "rate_limited",
                 f"live audio came faster than {self.options.audio_speed:g} times real time;"
-                " pace it, or start with live false",
+                f" pace it, or {advice}",
                 POLICY,
             )
 

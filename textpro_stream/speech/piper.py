@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textpro_stream.errors import ConfigError
+from textpro_stream.files import expanded
 
 NATURAL_WPM = 165  # what Piper's voices speak by themselves, about
 
@@ -23,7 +24,7 @@ class Piper:
     """
 
     def __init__(self, voice: str) -> None:
-        model = _find(Path(voice).expanduser())
+        model = _find(expanded(voice))
         try:
             from piper import PiperVoice, SynthesisConfig
         except ImportError:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 from textpro_stream.audio.pcm import decode_pcm16
 from textpro_stream.config import RATE_WPM, SpeechOptions
@@ -47,6 +48,7 @@ class Voice:
         if options.engine == "none":
             raise ConfigError("speech.engine is none: there is no voice to open; choose espeak")
         self._arguments = (options.engine, options.voice)
+        self._english = Path(options.voice).name.lower().startswith("en")
         self._rate_wpm = options.rate_wpm
         self._hangs_s = HANGS_S[options.engine]
         self._process: Process | None = None
@@ -74,7 +76,7 @@ class Voice:
         Raises:
             StageError: the worker failed twice over this text, or cannot be started again.
         """
-        form = spoken_form(text)
+        form = spoken_form(text, english=self._english)
         if not any(character.isalnum() for character in form.text):
             return
         # A clause cut between two words sounds finished unless a comma says that more will come.

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textpro_stream.files import expanded
 from textpro_stream.store.files import Report, folder_size, remove_tree, sha256_of, write_json
 
 MANIFEST = "textpro-manifest.json"
@@ -37,10 +38,10 @@ class Problem:
 def cache_root() -> Path:
     """`TEXTPRO_CACHE`, else `$XDG_CACHE_HOME/textpro-stream`, else `~/.cache/textpro-stream`."""
     if own := os.environ.get("TEXTPRO_CACHE"):
-        return Path(own).expanduser()
+        return expanded(own)
     base = os.environ.get("XDG_CACHE_HOME", "")
     # a relative XDG path is to be ignored, says its specification
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "textpro-stream"
+    return (Path(base) if os.path.isabs(base) else expanded("~/.cache")) / "textpro-stream"
 
 
 class Shelf:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textpro_stream.errors import WeightsError
+from textpro_stream.files import expanded
 from textpro_stream.store import catalogue
 from textpro_stream.store.catalogue import HubModel, Kind, PinnedModel, find
 from textpro_stream.store.check import check_folder, kind_of
@@ -180,7 +181,7 @@ def _local_folder(name: str) -> Path | None:
     """The folder that a name means; None where it is a name and no path."""
     if any(model.name == name for model in catalogue.DEFAULTS):
         return None  # `./tiny.en` means the folder
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return path
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.is_file():

@@ -110,6 +110,42 @@ async def true_soon(condition: Callable[[], bool], within_s: float = SOON) -> No
             await asyncio.sleep(0.01)
 
 
+async def test_what_was_chosen_outlives_the_server(broker: brokers.Broker) -> None:
+    first = ScriptedHub(listening=True)
+    async with bridging(first, ours(broker)) as bridge:
+        await true_soon(lambda: bridge.connected)
+        async with listening(broker) as ear:
+            await ear.tell("listen/set", "OFF")
+            await ear.tell("volume/set", "30")
+            await ear.until(
+                lambda now: (
+                    (now.get("test/node/listen"), now.get("test/node/volume")) == ("OFF", "30")
+                )
+            )
+    second = ScriptedHub(listening=True)
+    async with bridging(second, ours(broker)) as bridge:
+        await true_soon(lambda: bridge.connected)
+        assert (second.listening, second.gain) == (False, 0.3)
+        async with listening(broker) as ear:
+            now = await ear.until(lambda now: "test/node/listen" in now)
+            assert now["test/node/listen"] == "OFF"
+            await ear.tell("listen/set", "ON")
+            await true_soon(lambda: second.listening)
+
+
+async def test_another_discovery_prefix(broker: brokers.Broker) -> None:
+    where = ours(broker, discovery="discover")
+    async with bridging(ScriptedHub(), where) as bridge:
+        await true_soon(lambda: bridge.connected and not len(bridge.backlog))
+        async with aiomqtt.Client(
+            "localhost", broker.port, username=USER, password=PASSWORD
+        ) as client:
+            await client.subscribe("discover/#", qos=1)
+            async with asyncio.timeout(SOON):
+                message = await anext(aiter(client.messages))
+    assert message.topic.value == "discover/device/test_node/config"
+
+
 async def test_state_is_kept_for_whoever_comes_later(broker: brokers.Broker) -> None:
     hub = ScriptedHub(state="thinking", sessions=3, gain=0.25)
     async with bridging(hub, ours(broker)) as bridge:

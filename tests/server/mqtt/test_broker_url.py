@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -29,7 +31,7 @@ def test_the_url_says_where_and_under_which_topics(
 
 
 def test_a_machine_of_any_name_gets_a_topic() -> None:
-    assert Broker.parse("mqtt://h", machine="Zoë's Mac").base == "textpro/zo-s-mac"
+    assert Broker.parse("mqtt://h", machine="Zoë's Mac").base == "textpro/zoë-s-mac"
     assert Broker.parse("mqtt://h", machine="...").base == "textpro/here"
 
 
@@ -40,8 +42,20 @@ def test_user_and_password_do_not_show() -> None:
     assert str(broker) == "mqtt://h:1/a/b"
 
 
-def test_the_base_becomes_one_word_for_ids() -> None:
-    assert Broker.parse("mqtt://h/a b/ü.c").node == "a_b_c"
+def test_the_base_becomes_one_word_for_ids_and_no_two_the_same() -> None:
+    assert Broker.parse("mqtt://h/home/kitchen").node == "home_kitchen"
+    rooms = ["客厅", "厨房", "кухня", "kitchen", "a b", "a_b", "a/b", "a.b", "a_/b"]
+    nodes = [Broker.parse(f"mqtt://h/home/{quote(room)}").node for room in rooms]
+    assert len(set(nodes)) == len(rooms)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", node) for node in nodes)
+    machines = {Broker.parse("mqtt://h", machine=name).base for name in ("客厅", "厨房", "кухня")}
+    assert len(machines) == 3
+
+
+def test_a_containers_made_up_name_is_not_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    names = ("3f2a9c0d1e4b", "a1b2c3d4e5f6")
+    assert {Broker.parse("mqtt://h", machine=name).node for name in names} == {"textpro_here"}
+    assert "changes at each start" in caplog.text
 
 
 @pytest.mark.parametrize(

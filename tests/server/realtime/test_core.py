@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +28,14 @@ from textpro_stream.commands import (
     Truncate,
 )
 from textpro_stream.config import LlmOptions, TurnOptions
-from textpro_stream.contracts import AudioChunk, Message, SpokenChunk, TokenSpan, ToolCall
+from textpro_stream.contracts import (
+    SAMPLE_RATE,
+    AudioChunk,
+    Message,
+    SpokenChunk,
+    TokenSpan,
+    ToolCall,
+)
 from textpro_stream.events import (
     Event,
     Failed,
@@ -205,7 +213,7 @@ def test_a_spoken_turn_is_answered_aloud_in_the_documented_order(desk: Desk) -> 
     ]
     assert json.loads(response["metadata"]["textpro.waterfall"]) == {"first_audio": 0.25}
     assert response["usage"]["total_tokens"] == 2 + 2
-    assert len(desk.strict.audio("item_a1")) == 2 * 24 * 400
+    assert len(desk.strict.audio("item_a1_1")) == 2 * 24 * 400
     assert desk.over(1) == []
     desk.strict.settled()
 
@@ -346,7 +354,7 @@ def test_a_turn_that_the_model_forgets_is_still_an_item(desk: Desk, reason: str)
     desk.hear(SpeechStarted(1, 0, 0))
     sent = desk.hear(TurnEnded(1, 16_000, "", reason, replies=False))
     assert types(sent)[-1] == "conversation.item.input_audio_transcription.completed"
-    desk.send("conversation.item.delete", item_id="item_u1")
+    desk.send("conversation.item.delete", item_id="item_u1_1")
     assert not desk.commands(Remove)
 
 
@@ -455,9 +463,9 @@ def test_a_turn_that_is_answered_before_what_was_asked_for_takes_its_place(desk:
     desk.respond(2)
     sent = desk.turn(1) + desk.reply(1)
     cancelled = done_of(sent)
-    assert (cancelled["id"], cancelled["status"]) == ("resp_000001", "cancelled")
+    assert (cancelled["id"], cancelled["status"]) == ("resp_000001_1", "cancelled")
     assert cancelled["status_details"]["reason"] == "turn_detected"
-    assert done_of(desk.given(1))["id"] == "resp_000002"
+    assert done_of(desk.given(1))["id"] == "resp_000002_1"
     desk.over(1)
     before = len(desk.commands(Interrupt))
     assert desk.reply(2) == []
@@ -489,9 +497,9 @@ def test_a_change_to_what_was_never_remembered_is_no_news(desk: Desk) -> None:
     desk.turn(1)
     desk.reply(1)
     desk.given(1)
-    desk.send("conversation.item.truncate", item_id="item_a1", content_index=0, audio_end_ms=0)
+    desk.send("conversation.item.truncate", item_id="item_a1_1", content_index=0, audio_end_ms=0)
     assert desk.hear(Failed(1, 0, "stage", "there is no message 'a1'")) == []
-    desk.send("conversation.item.delete", item_id="item_u1")
+    desk.send("conversation.item.delete", item_id="item_u1_1")
     assert desk.hear(Failed(1, 0, "stage", "there is no message 'u1'")) == []
 
 
@@ -576,6 +584,52 @@ def test_items_join_in_the_order_that_was_asked(desk: Desk) -> None:
     assert error_of(desk.send("conversation.item.delete", item_id="c"))["code"] == "item_not_found"
 
 
+def test_an_id_that_is_free_again_may_be_used_again(desk: Desk) -> None:
+    desk.turn(1)
+    for name in ("mine", "item_u1_1"):
+        item = {"id": name, "type": "message", "role": "user"}
+        item["content"] = [{"type": "input_text", "text": "as I said"}]  # type: ignore[assignment]
+        if name == "mine":
+            desk.send("conversation.item.create", item=item)
+        assert error_of(desk.send("conversation.item.create", item=item))["param"] == "item.id"
+        desk.send("conversation.item.delete", item_id=name)
+        sent = desk.send("conversation.item.create", item=item)
+        assert types(sent) == ["conversation.item.added", "conversation.item.done"]
+        message = desk.commands(Add)[-1].message
+        assert (message.id, message.text) == (name, "as I said")
+
+
+def test_ids_of_another_session_come_back_and_those_to_come_do_not(desk: Desk) -> None:
+    other = Core(OFFER, "sess_other", desk.next_turn)
+    there = Desk()
+    there.core, there.strict = other, Strict()
+    there.take(other.start())
+    there.turn(1)
+    there.reply(1)
+    there.given(1)
+    for event in there.strict.events:
+        if event["type"] == "conversation.item.done":
+            sent = desk.send("conversation.item.create", item=event["item"])
+            assert sent[-1]["item"] == event["item"]
+    assert len(desk.commands(Add)) == 2
+    sent = desk.turn(1)  # of this session: no id of another's is taken
+    assert sent[0]["item_id"] == desk.strict.id("u1")
+    future = {"id": desk.strict.id("u7"), "type": "message", "role": "user"}
+    future["content"] = [{"type": "input_text", "text": "x"}]  # type: ignore[assignment]
+    assert error_of(desk.send("conversation.item.create", item=future))["param"] == "item.id"
+
+
+def test_what_was_said_aloud_comes_back_as_its_transcript(desk: Desk) -> None:
+    content = [{"type": "input_audio", "audio": "AAAA", "transcript": "What is the time?"}]
+    item = {"type": "message", "role": "user", "content": content}
+    added = desk.send("conversation.item.create", item=item)[0]["item"]
+    assert desk.commands(Add)[-1].message.text == "What is the time?"
+    assert added["content"] == [{"type": "input_audio", "transcript": "What is the time?"}]
+    del content[0]["transcript"]
+    error = error_of(desk.send("conversation.item.create", item=item))
+    assert error["param"] == "item.content[0].transcript"
+
+
 def test_function_calls_and_their_outputs(desk: Desk) -> None:
     tool = {"type": "function", "name": "light", "parameters": {"type": "object"}}
     desk.update(tools=[tool])
@@ -605,11 +659,11 @@ def test_truncation_keeps_whole_words_that_were_heard(desk: Desk) -> None:
     desk.reply(1, " It is noon.", ms=1000)
     desk.given(1)
     (sent,) = desk.send(
-        "conversation.item.truncate", item_id="item_a1", content_index=0, audio_end_ms=700
+        "conversation.item.truncate", item_id="item_a1_1", content_index=0, audio_end_ms=700
     )
     assert sent["audio_end_ms"] == 700
     assert desk.commands(Truncate) == [Truncate("a1", len(" It is"))]
-    (retrieved,) = desk.send("conversation.item.retrieve", item_id="item_a1")
+    (retrieved,) = desk.send("conversation.item.retrieve", item_id="item_a1_1")
     assert retrieved["item"]["content"][0]["transcript"] == " It is"
 
 
@@ -620,14 +674,14 @@ def test_truncation_of_what_cannot_be_changes_nothing(desk: Desk) -> None:
     def truncate(**fields: Any) -> Json:
         return error_of(desk.send("conversation.item.truncate", **fields))
 
-    right = {"item_id": "item_a1", "content_index": 0, "audio_end_ms": 500}
+    right = {"item_id": "item_a1_1", "content_index": 0, "audio_end_ms": 500}
     assert truncate(**right)["param"] == "item_id"  # still being made
     desk.given(1)
     assert truncate(**right | {"audio_end_ms": 1001})["param"] == "audio_end_ms"
     assert truncate(**right | {"audio_end_ms": 500.5})["param"] == "audio_end_ms"
-    assert truncate(**right | {"item_id": "item_u1"})["param"] == "item_id"
+    assert truncate(**right | {"item_id": "item_u1_1"})["param"] == "item_id"
     assert truncate(**right | {"content_index": 1})["param"] == "content_index"
-    assert truncate(item_id="item_a1", content_index=0)["code"] == "missing_field"
+    assert truncate(item_id="item_a1_1", content_index=0)["code"] == "missing_field"
     assert not desk.commands(Truncate)
 
 
@@ -718,16 +772,27 @@ def test_the_voice_stays_once_it_was_heard(desk: Desk) -> None:
     assert desk.update(audio={"output": {"voice": "marin"}})[0]["type"] == "session.updated"
     desk.turn(1)
     desk.reply(1)
-    error = error_of(desk.update(audio={"output": {"voice": "cedar"}}))
-    assert error["param"] == "session.audio.output.voice"
+    told, updated = desk.update(audio={"output": {"voice": "cedar"}}, instructions="Be brief.")
+    assert told["error"]["param"] == "session.audio.output.voice"
+    assert updated["session"]["instructions"] == "Be brief."
 
 
-def test_the_input_format_stays_once_audio_came(desk: Desk) -> None:
-    pcmu = {"input": {"format": {"type": "audio/pcmu"}}}
-    assert desk.update(audio=pcmu)[0]["type"] == "session.updated"
+def test_a_telephone_may_say_its_format_after_its_first_frames(desk: Desk) -> None:
     desk.append(100)
-    error = error_of(desk.update(audio={"input": {"format": {"type": "audio/pcma"}}}))
-    assert error["param"] == "session.audio.input.format"
+    desk.update(
+        audio={"input": {"format": {"type": "audio/pcmu"}}, "output": {"voice": "cedar"}},
+        instructions="Be brief.",
+    )
+    session = desk.strict.events[-1]["session"]
+    assert session["audio"]["input"]["format"] == {"type": "audio/pcmu"}
+    assert (session["audio"]["output"]["voice"], session["instructions"]) == ("cedar", "Be brief.")
+    before = sum(len(chunk.samples) for chunk in desk.commands(AudioChunk))
+    second = base64.b64encode(bytes([0x80, 0x00] * 4_000)).decode()  # loud, at 8 kHz
+    desk.send("input_audio_buffer.append", audio=second)
+    heard = np.concatenate([chunk.samples for chunk in desk.commands(AudioChunk)])[before:]
+    assert len(heard) / SAMPLE_RATE == pytest.approx(1.0, abs=0.15)
+    chunks = desk.commands(AudioChunk)
+    assert all(after.start == before.end for before, after in pairwise(chunks))
 
 
 PART = st.sampled_from([{"type": "input_text", "text": "Hi"}, {"type": "input_audio"}, {}])
@@ -741,7 +806,7 @@ CLIENT = st.one_of(
                 ["input_audio_buffer.commit", "input_audio_buffer.clear", "response.cancel"]
             )
         },
-        optional={"response_id": st.sampled_from(["resp_000001", "x"])},
+        optional={"response_id": st.sampled_from(["resp_000001_1", "x"])},
     ),
     st.fixed_dictionaries(
         {"type": st.just("response.create")},
@@ -772,7 +837,7 @@ CLIENT = st.one_of(
                     "conversation.item.truncate",
                 ]
             ),
-            "item_id": st.sampled_from(["item_u1", "item_a1", "item_a2", "mine"]),
+            "item_id": st.sampled_from(["item_u1_1", "item_a1_1", "item_a2_1", "mine"]),
         },
         optional={"content_index": st.just(0), "audio_end_ms": st.integers(-1, 2000)},
     ),
@@ -785,7 +850,7 @@ CLIENT = st.one_of(
                     "role": st.sampled_from(["user", "system", "assistant", "tool"]),
                 },
                 optional={
-                    "id": st.sampled_from(["mine", "item_u1"]),
+                    "id": st.sampled_from(["mine", "item_u1_1"]),
                     "content": st.lists(PART, max_size=2),
                     "call_id": st.just("c"),
                     "name": st.just("f"),

@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosedError
 
 from textpro_stream.config import ServerOptions
-from textpro_stream.contracts import ToolCall
+from textpro_stream.contracts import SAMPLE_RATE, ToolCall
 from textpro_stream.server.app import Server
 from textpro_stream.server.realtime.codec import Encoder
 
@@ -120,7 +120,7 @@ async def test_a_spoken_question_is_answered_aloud(connect: Connect, script: Scr
     assert spoken["transcript"] == "What time is it?"
     assert client.text("conversation.item.input_audio_transcription.delta") == "What time is it?"
     assert client.text("response.output_audio_transcript.delta") == " It is noon."
-    assert len(strict.audio("item_a1")) == pytest.approx(2 * 24 * 300, abs=4)
+    assert len(strict.audio(strict.id("a1"))) == pytest.approx(2 * 24 * 300, abs=4)
     assert json.loads(done["response"]["metadata"]["textpro.waterfall"]) == {"first_token": 0.01}
     strict.settled()
     (talk,) = script.talks
@@ -133,6 +133,60 @@ async def test_audio_in_many_small_pieces_is_not_too_many_messages(connect: Conn
         for _ in range(400):
             await client.sdk.input_audio_buffer.append(audio=piece)
         await client.update(instructions="Still here.")
+
+
+@pytest.mark.parametrize("pieces", [1, 40])
+async def test_a_recording_may_come_at_any_speed_where_the_client_ends_turns(
+    script: Script, pieces: int
+) -> None:
+    minute = bytes(2 * 24_000 * 60 // pieces)
+    async with (
+        Server(script.engine(), ServerOptions(port=0)) as server,
+        AsyncOpenAI(api_key="-", base_url=server.url("http", "/v1")) as openai,
+        openai.realtime.connect(model="any") as connection,
+    ):
+        client = Client(connection)
+        await client.update(audio={"input": {"turn_detection": None}})
+        for _ in range(pieces):
+            await client.sdk.input_audio_buffer.append(audio=base64.b64encode(minute).decode())
+        await client.update(instructions="Still here.")
+    (talk,) = script.talks
+    assert talk.position == pytest.approx(60 * SAMPLE_RATE, abs=SAMPLE_RATE)
+
+
+async def test_live_audio_that_comes_too_fast_is_told_how_a_recording_is_sent(
+    script: Script,
+) -> None:
+    async with (
+        Server(script.engine(), ServerOptions(port=0)) as server,
+        AsyncOpenAI(api_key="-", base_url=server.url("http", "/v1")) as openai,
+        openai.realtime.connect(model="any") as connection,
+    ):
+        client = Client(connection)
+        minute = base64.b64encode(bytes(2 * 24_000 * 60)).decode()
+        await client.sdk.input_audio_buffer.append(audio=minute)
+        error = (await client.until("error"))["error"]
+    assert error["code"] == "rate_limited"
+    assert "turn_detection" in error["message"]
+
+
+async def test_an_append_beyond_the_limit_is_told_before_the_end(script: Script) -> None:
+    async with (
+        Server(script.engine(), ServerOptions(port=0, append_bytes=2**20)) as server,
+        AsyncOpenAI(api_key="-", base_url=server.url("http", "/v1")) as openai,
+        openai.realtime.connect(model="any") as connection,
+    ):
+        client = Client(connection)
+        await client.update(audio={"input": {"turn_detection": None}})
+        await client.sdk.input_audio_buffer.append(audio="AAAA" * (2**20 // 3))
+        instructions = "x" * (2**20 + 10)
+        await client.sdk.session.update(session={"type": "realtime", "instructions": instructions})
+        error = (await client.until("error"))["error"]
+        assert error["code"] == "message_too_big"
+        with pytest.raises(ConnectionClosedError) as closed:
+            await client.until("never")
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
 
 
 async def test_too_many_messages_end_it(connect: Connect) -> None:
@@ -199,7 +253,7 @@ async def test_telephone_audio_both_ways(connect: Connect, kind: str) -> None:
         await client.speak(kind=kind)
         await client.until("response.done")
     assert client.text("response.output_audio_transcript.delta") == " It is noon."
-    assert len(client.strict.audio("item_a1")) == pytest.approx(8 * 300, abs=2)
+    assert len(client.strict.audio(client.strict.id("a1"))) == pytest.approx(8 * 300, abs=2)
 
 
 async def test_a_transcription_session_never_answers(connect: Connect) -> None:
@@ -242,11 +296,11 @@ async def test_barge_in_and_what_was_heard_of_the_reply(connect: Connect, script
         await client.speak(sound(("voice", 0.5)))
         await client.until("input_audio_buffer.speech_started")
         await client.sdk.conversation.item.truncate(
-            item_id="item_a1", content_index=0, audio_end_ms=250
+            item_id=client.strict.id("a1"), content_index=0, audio_end_ms=250
         )
         await client.until("conversation.item.truncated")
         await client.sdk.conversation.item.truncate(
-            item_id="item_a1", content_index=0, audio_end_ms=5000
+            item_id=client.strict.id("a1"), content_index=0, audio_end_ms=5000
         )
         assert (await client.until("error"))["error"]["param"] == "audio_end_ms"
     assert script.talks[0].memory[1].text == " It is"
@@ -262,7 +316,7 @@ async def test_barge_in_while_the_reply_is_made_cancels_it(
         await client.until("response.output_audio.delta")
         await client.speak(sound(("voice", 0.5)))
         started = await client.until("input_audio_buffer.speech_started")
-        assert started["item_id"] == "item_u2"
+        assert started["item_id"] == client.strict.id("u2")
         done = (await client.until("response.done"))["response"]
         assert done["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
         await client.speak(sound(("silence", 0.8)))
@@ -292,7 +346,7 @@ async def test_cancels_and_creates_as_fast_as_they_can_be_sent(
         error = (await client.until("error"))["error"]
         assert error["code"] == "response_cancel_not_active"
         assert len(client.of("response.done")) == len(client.of("response.created")) == 6
-        await client.sdk.conversation.item.retrieve(item_id="item_000001")
+        await client.sdk.conversation.item.retrieve(item_id=client.strict.id("000001"))
         await client.until("conversation.item.retrieved")
     client.strict.settled()
 
@@ -413,6 +467,6 @@ def _talk(url: str, *, websocket_base_url: str | None = None) -> Strict:
 async def test_the_synchronous_client(server: Server) -> None:
     run: Callable[..., Awaitable[Strict]] = asyncio.to_thread
     strict = await run(_talk, server.url("http", "/v1"))
-    assert strict.audio("item_a1")
+    assert strict.audio(strict.id("a1"))
     again = await run(_talk, "http://127.0.0.1:9/v1", websocket_base_url=server.url("ws", "/v1"))
     assert [kind for kind in again.types if kind in strict.types]

@@ -95,7 +95,9 @@ async def test_a_spoken_turn(server: Server) -> None:
     assert done["response"]["status"] == "completed"
     assert done["response"]["output"][0]["content"][0]["transcript"] == "It is noon. Really."
     assert "textpro.waterfall" in done["response"]["metadata"]
-    assert len(client.strict.audio("item_a1")) == 2 * 2400 * 4  # a tenth of a second a word
+    assert (
+        len(client.strict.audio(client.strict.id("a1"))) == 2 * 2400 * 4
+    )  # a tenth of a second a word
     client.strict.settled()
 
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from openai.types.realtime import RealtimeSessionCreateRequest
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.server.fields import Refused
@@ -36,13 +36,19 @@ def audio_out(**fields: Any) -> dict[str, Any]:
     return {"audio": {"output": fields}}
 
 
+def accepted(session: dict[str, Any], patch: Any, offer: Offer = OFFER) -> dict[str, Any]:
+    update = updated(session, patch, offer)
+    assert not update.refusals
+    return update.session
+
+
 def refusal(patch: Any, session: dict[str, Any] | None = None, **facts: bool) -> Refused:
+    """The one field that stays as it was."""
     session = session or begin()
     before = deepcopy(session)
-    with pytest.raises(Refused) as caught:
-        updated(session, patch, OFFER, **facts)
+    (refused,) = updated(session, patch, OFFER, **facts).refusals
     assert session == before
-    return caught.value
+    return refused
 
 
 def rules(session: dict[str, Any]) -> TurnOptions:
@@ -63,28 +69,28 @@ def test_without_a_voice_a_session_writes() -> None:
     silent = replace(OFFER, voice=None)
     session = begin(silent)
     assert session["output_modalities"] == ["text"]
-    with pytest.raises(Refused, match="no voice"):
-        updated(session, {"output_modalities": ["audio"]}, silent)
+    (refused,) = updated(session, {"output_modalities": ["audio"]}, silent).refusals
+    assert "no voice" in refused.message
 
 
 def test_a_missing_key_keeps_and_null_clears() -> None:
-    session = updated(
+    session = accepted(
         begin(), audio_in(turn_detection={"type": "server_vad", "threshold": 0.7}), OFFER
     )
     assert turn_detection(session) == SERVER_VAD | {"threshold": 0.7}
-    session = updated(session, audio_in(turn_detection={"silence_duration_ms": 300}), OFFER)
+    session = accepted(session, audio_in(turn_detection={"silence_duration_ms": 300}), OFFER)
     assert turn_detection(session) == SERVER_VAD | {"threshold": 0.7, "silence_duration_ms": 300}
-    session = updated(session, audio_in(turn_detection=None, transcription=None), OFFER)
+    session = accepted(session, audio_in(turn_detection=None, transcription=None), OFFER)
     assert turn_detection(session) is None
     assert session["audio"]["input"]["transcription"] is None
     assert session["audio"]["output"]["voice"] == "alloy"
-    session = updated(session, audio_in(turn_detection={}), OFFER)
+    session = accepted(session, audio_in(turn_detection={}), OFFER)
     assert turn_detection(session) == SERVER_VAD
 
 
 def test_another_kind_of_detection_has_its_own_defaults_and_keeps_the_choices() -> None:
-    session = updated(begin(), audio_in(turn_detection={"create_response": False}), OFFER)
-    session = updated(session, audio_in(turn_detection={"type": "semantic_vad"}), OFFER)
+    session = accepted(begin(), audio_in(turn_detection={"create_response": False}), OFFER)
+    session = accepted(session, audio_in(turn_detection={"type": "semantic_vad"}), OFFER)
     assert turn_detection(session) == SEMANTIC_VAD | {"create_response": False}
 
 
@@ -105,7 +111,7 @@ def test_another_kind_of_detection_has_its_own_defaults_and_keeps_the_choices() 
     ],
 )
 def test_what_clients_send_is_taken_and_stays_strictly_valid(patch: dict[str, Any]) -> None:
-    session = updated(begin(), patch, OFFER)
+    session = accepted(begin(), patch, OFFER)
     STRICT.validate_python(session)
     assert session["model"] == "tiny-llm"  # the true one, whatever was asked for
 
@@ -113,21 +119,20 @@ def test_what_clients_send_is_taken_and_stays_strictly_valid(patch: dict[str, An
 @pytest.mark.parametrize(
     ("patch", "param"),
     [
-        ([], "session"),
         ({"type": "transcription"}, "session.type"),
         ({"colour": "red"}, "session.colour"),
         ({"output_modalities": ["audio", "text"]}, "session.output_modalities"),
         ({"max_output_tokens": 0}, "session.max_output_tokens"),
         ({"max_output_tokens": True}, "session.max_output_tokens"),
-        ({"instructions": None}, "session.instructions"),
-        ({"tools": [{"type": "mcp"}]}, "session.tools[0].type"),
-        ({"tools": [TOOL, TOOL]}, "session.tools"),
+        ({"tools": [{"type": "mcp"}]}, "session.tools[0].server_label"),
+        ({"tools": [{"type": "shell"}]}, "session.tools[0].type"),
+        ({"tools": [TOOL, TOOL]}, "session.tools[1].name"),
         ({"tools": [{"type": "function"}]}, "session.tools[0].name"),
         ({"tool_choice": "sometimes"}, "session.tool_choice"),
         ({"truncation": {"type": "retention_ratio"}}, "session.truncation"),
         ({"tracing": 5}, "session.tracing"),
         ({"prompt": {}}, "session.prompt.id"),
-        ({"audio": None}, "session.audio"),
+        ({"audio": 5}, "session.audio"),
         (audio_in(turn_detection={"threshold": 2}), "session.audio.input.turn_detection.threshold"),
         (audio_in(turn_detection={"type": "x"}), "session.audio.input.turn_detection.type"),
         (
@@ -138,10 +143,94 @@ def test_what_clients_send_is_taken_and_stays_strictly_valid(patch: dict[str, An
         (audio_out(speed=2), "session.audio.output.speed"),
     ],
 )
-def test_what_cannot_be_is_refused_whole(patch: Any, param: str) -> None:
-    if isinstance(patch, dict):
-        patch = {"instructions": "changed"} | patch
+def test_what_cannot_be_is_named_and_the_rest_takes_effect(patch: Any, param: str) -> None:
+    patch = {"instructions": "changed"} | patch
     assert refusal(patch).param == param
+    session = updated(begin(), patch, OFFER).session
+    assert session["instructions"] == "changed"
+    STRICT.validate_python(session)
+
+
+def test_every_wrong_field_is_named_and_good_tools_stay() -> None:
+    patch = {
+        "tools": [TOOL, {"type": "function"}, TOOL | {"name": "g"}],
+        "colour": "red",
+        **audio_in(
+            turn_detection={"threshold": 7, "silence_duration_ms": 900}, format={"type": "wav"}
+        ),
+    }
+    update = updated(begin(), patch, OFFER)
+    assert [refused.param for refused in update.refusals] == [
+        "session.tools[1].name",
+        "session.colour",
+        "session.audio.input.turn_detection.threshold",
+        "session.audio.input.format",
+    ]
+    assert [tool["name"] for tool in update.session["tools"]] == ["f", "g"]
+    assert turn_detection(update.session) == SERVER_VAD | {"silence_duration_ms": 900}
+
+
+def test_null_for_what_cannot_be_null_leaves_it() -> None:
+    nothing = dict.fromkeys(("instructions", "tools", "tool_choice", "audio", "output_modalities"))
+    session = accepted(begin(), nothing | {"include": None})
+    assert session == begin()
+
+
+def test_no_session_at_all_is_refused() -> None:
+    with pytest.raises(Refused):
+        updated(begin(), [], OFFER)
+
+
+SAMPLES: dict[str, Any] = {  # by the last part of a field's name; what the walk cannot make up
+    "format": {"type": "audio/pcm", "rate": 24_000},
+    "truncation": {"type": "retention_ratio", "retention_ratio": 0.5},
+    "prompt": {"id": "p", "version": "1", "variables": {"a": {"type": "input_text", "text": "t"}}},
+    "output_modalities": ["text"],
+    "voice": "marin",
+    "speed": 1.0,
+    "threshold": 0.5,
+    "retention_ratio": 0.5,
+    "strength": 0.5,
+    "prefix_padding_ms": 300,
+    "silence_duration_ms": 500,
+    "idle_timeout_ms": 6000,
+    "max_output_tokens": 100,
+    "tool_choice": {"type": "mcp", "server_label": "s"},
+    "tools": [TOOL, {"type": "mcp", "server_label": "s", "server_url": "https://x", "name": "n"}],
+}
+
+
+def every_field(model: type[BaseModel]) -> dict[str, Any]:
+    """A value for each field that the package's own types know, made up from the types."""
+    made = {}
+    for name, field in model.model_fields.items():
+        text = name == "prompt" and str in get_args(field.annotation)  # of a transcription
+        known = name in SAMPLES and not text
+        made[name] = SAMPLES[name] if known else a_value(field.annotation)
+    return made
+
+
+def a_value(kind: Any) -> Any:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return every_field(kind)
+    if get_origin(kind) is Literal:
+        return get_args(kind)[0]
+    if get_origin(kind) is list:
+        return [a_value(get_args(kind)[0])]
+    if kind in (str, int, float, bool):
+        return {str: "x", int: 1, float: 0.5, bool: True}[kind]
+    return a_value(next(each for each in get_args(kind) if each is not type(None)))
+
+
+def test_every_field_that_the_package_knows_is_taken_and_told_once_if_it_means_nothing() -> None:
+    patch = every_field(RealtimeSessionCreateRequest)
+    update = updated(begin(), patch, OFFER)
+    assert not update.refusals
+    STRICT.validate_python(update.session)
+    assert {"reasoning", "audio.input.transcription.keywords"} <= set(update.ignored)
+    assert update.session["reasoning"] == patch["reasoning"]
+    again = updated(update.session, patch, OFFER)
+    assert not again.ignored
 
 
 @pytest.mark.parametrize(
@@ -154,12 +243,12 @@ def test_what_cannot_be_is_refused_whole(patch: Any, param: str) -> None:
     ],
 )
 def test_fields_of_the_beta_are_told_their_new_place(field: str, new: str) -> None:
-    assert new in refusal({field: None}).message
+    assert new in refusal({field: "x"}).message
 
 
 @pytest.mark.parametrize(
     "wrong",
-    ["pcm16", {"type": "audio/pcm", "rate": 16_000}, {"type": "audio/opus"}, {"type": []}, None],
+    ["pcm16", {"type": "audio/pcm", "rate": 16_000}, {"type": "audio/opus"}, {"type": []}],
 )
 def test_a_wrong_format_is_told_the_right_ones(wrong: Any) -> None:
     refused = refusal(audio_in(format=wrong))
@@ -167,17 +256,19 @@ def test_a_wrong_format_is_told_the_right_ones(wrong: Any) -> None:
     assert "audio/pcma" in refused.message
 
 
-def test_what_is_in_use_stays() -> None:
-    assert refusal(audio_in(format={"type": "audio/pcmu"}), heard_audio=True).param
-    assert refusal(audio_out(voice=ALIASES[3]), spoke=True).param
-    updated(begin(), {"instructions": "New."}, OFFER, heard_audio=True, spoke=True)
+def test_the_voice_that_was_heard_stays_and_the_rest_takes_effect() -> None:
+    patch = {"instructions": "New."} | audio_out(voice=ALIASES[3], speed=1.1)
+    assert refusal(patch, spoke=True).param == "session.audio.output.voice"
+    session = updated(begin(), patch, OFFER, spoke=True).session
+    assert session["instructions"] == "New."
+    assert session["audio"]["output"]["speed"] == 1.1
 
 
 def test_server_vad_ends_a_turn_after_any_pause_of_that_length() -> None:
     patch = audio_in(
         turn_detection={"threshold": 0.6, "prefix_padding_ms": 200, "silence_duration_ms": 700}
     )
-    turn = rules(updated(begin(), patch, OFFER))
+    turn = rules(accepted(begin(), patch, OFFER))
     assert (turn.threshold, turn.preroll_ms) == (0.6, 200)
     assert turn.silence_ms == turn.silence_long_ms == 700
     assert turn.eager_ms <= 700
@@ -186,7 +277,7 @@ def test_server_vad_ends_a_turn_after_any_pause_of_that_length() -> None:
 def test_eagerness_chooses_the_longest_wait_and_how_many_may_be_cut_off() -> None:
     def wait(eagerness: str) -> tuple[int, float]:
         patch = audio_in(turn_detection={"type": "semantic_vad", "eagerness": eagerness})
-        turn = rules(updated(begin(), patch, OFFER))
+        turn = rules(accepted(begin(), patch, OFFER))
         assert turn.silence_ms <= turn.silence_long_ms
         return turn.silence_long_ms, -turn.false_cutoffs
 
@@ -194,7 +285,7 @@ def test_eagerness_chooses_the_longest_wait_and_how_many_may_be_cut_off() -> Non
 
 
 def test_without_detection_the_client_holds_the_key() -> None:
-    session = updated(begin(), audio_in(turn_detection=None), OFFER)
+    session = accepted(begin(), audio_in(turn_detection=None), OFFER)
     assert rules(session).push_to_talk
     assert not rules(session).barge_in
     assert configuration(session, OFFER).replies is False
@@ -203,14 +294,14 @@ def test_without_detection_the_client_holds_the_key() -> None:
 def test_speech_may_interrupt_unless_the_client_forbids_it() -> None:
     assert rules(begin()).barge_in
     forbidden = audio_in(turn_detection={"interrupt_response": False})
-    assert not rules(updated(begin(), forbidden, OFFER)).barge_in
+    assert not rules(accepted(begin(), forbidden, OFFER)).barge_in
 
 
 def test_tools_are_what_the_choice_leaves_of_them() -> None:
     other = TOOL | {"name": "g"}
 
     def names(choice: Any) -> list[str]:
-        session = updated(begin(), {"tools": [TOOL, other], "tool_choice": choice}, OFFER)
+        session = accepted(begin(), {"tools": [TOOL, other], "tool_choice": choice}, OFFER)
         return [tool.name for tool in tools_of(session)]
 
     assert names("auto") == names("required") == ["f", "g"]

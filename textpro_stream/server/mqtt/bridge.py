@@ -23,7 +23,12 @@ from textpro_stream.ports import Clock, SessionHub
 from textpro_stream.server.mqtt.backlog import Backlog, Message
 from textpro_stream.server.mqtt.broker import PASSWORD, Broker
 from textpro_stream.server.mqtt.commands import CODE, COMMANDS, Commands
-from textpro_stream.server.mqtt.discovery import BIRTH, BIRTH_TOPIC, discovery, discovery_topic
+from textpro_stream.server.mqtt.discovery import (
+    BIRTH,
+    birth_topics,
+    discovery,
+    discovery_topic,
+)
 from textpro_stream.server.mqtt.topics import OFF, OFFLINE, ON, ONLINE, Topics
 from textpro_stream.wire import to_json
 
@@ -37,6 +42,7 @@ RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0  # doubling; each is cut by up to half, b
 STEADY_S = 10.0  # a connection that lasted this long was a good one: begin with short waits again
 GLANCE_S = 1.0  # how late a change that came without an event may be seen
 ANSWER_S = 10.0  # for the broker's answers
+RECALL_S = 0.5  # for what the broker keeps of us, once in a process's life
 FAREWELL_S = 2.0  # for saying that we leave
 KEEPALIVE_S = 30  # a broker declares us lost after one and a half of them
 WAITING_MAX = 64  # commands; more are discarded
@@ -70,6 +76,7 @@ class Bridge:
         self._identifier = f"textpro-{secrets.token_hex(6)}"
         self._task: asyncio.Task[object] | None = None
         self._trouble, self._refused = "", False  # said already
+        self._recalled = False  # what the broker kept of the process before us
         self._complained_at = float("-inf")
         self.backlog = Backlog()
         self.connected = False
@@ -79,7 +86,10 @@ class Bridge:
         self._task = asyncio.current_task()
         self.backlog.keep(self._topics.status, ONLINE)
         about = discovery(self._broker.node, self._topics, text=self._text)
-        self.backlog.keep(discovery_topic(self._broker.node), json.dumps(about))
+        here, prefix = self._broker, self._broker.discovery
+        self.backlog.keep(discovery_topic(here.node, prefix), json.dumps(about))
+        if here.former_node != here.node:
+            self.backlog.keep(discovery_topic(here.former_node, prefix), "")
         unwatch = self._hub.watch(self._note)
         try:
             wait = RETRY_FIRST_S
@@ -124,6 +134,8 @@ class Bridge:
 
     async def _stay(self, client: aiomqtt.Client) -> None:
         await self._subscribe(client)
+        if not self._recalled:
+            await self._recall(client)
         self.connected = True
         if self._trouble:
             LOG.warning("mqtt: connected to %s", self._broker)
@@ -142,7 +154,8 @@ class Bridge:
             self.connected = False
 
     async def _subscribe(self, client: aiomqtt.Client) -> None:
-        topics = [*map(self._topics.command, COMMANDS), self._topics.status, BIRTH_TOPIC]
+        births = birth_topics(self._broker.discovery)
+        topics = [*map(self._topics.command, COMMANDS), self._topics.status, *births]
         with _heedful():
             granted = await client.subscribe([(topic, 1) for topic in topics])
         refused = [
@@ -232,25 +245,54 @@ class Bridge:
 
     # In
 
+    async def _recall(self, client: aiomqtt.Client) -> None:
+        """Take over what was chosen before this process began: that nobody shall be heard, say.
+
+        The broker sends what it keeps as soon as it is asked, so a moment is enough.
+        """
+        wanted = {self._topics.listen, self._topics.volume}
+        with _heedful():
+            await client.subscribe([(topic, 1) for topic in sorted(wanted)])
+        left = set(wanted)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECALL_S):
+                async for message in client.messages:
+                    topic = message.topic.value
+                    if topic not in wanted:
+                        await self._heed(message)
+                    elif message.retain:
+                        name = topic.removeprefix(f"{self._topics.base}/")
+                        await self._commands.obey(name, _bytes(message))
+                        left.discard(topic)
+                        if not left:
+                            break
+        with _heedful():
+            await client.unsubscribe(sorted(wanted))
+        self._recalled = True
+
     async def _obey(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
-            payload = message.payload if isinstance(message.payload, bytes) else b""
-            topic = message.topic.value
-            if topic == BIRTH_TOPIC:
-                if payload == BIRTH.encode():
-                    self.backlog.resend()
-            elif topic == self._topics.status:
-                # The will of a connection of ours that the broker gave up only now, or that of a
-                # server of the same name before us.
-                if payload == OFFLINE.encode():
-                    self.backlog.resend(topic)
-            elif message.retain:
-                self._complain("a retained command is ignored: it would be obeyed at every start")
-            else:
-                complaint = await self._commands.obey(self._topics.command_of(topic), payload)
-                if complaint:
-                    self._complain(complaint)
-                self.backlog.nudge()
+            await self._heed(message)
+
+    async def _heed(self, message: aiomqtt.Message) -> None:
+        payload, topic = _bytes(message), message.topic.value
+        if topic in birth_topics(self._broker.discovery):
+            if payload == BIRTH.encode():
+                self.backlog.resend()
+        elif topic == self._topics.status:
+            # The will of a connection of ours that the broker gave up only now, or that of a
+            # server of the same name before us.
+            if payload == OFFLINE.encode():
+                self.backlog.resend(topic)
+        elif topic in (self._topics.listen, self._topics.volume):
+            pass  # what we say ourselves, just before we stop listening to it
+        elif message.retain:
+            self._complain("a retained command is ignored: it would be obeyed at every start")
+        else:
+            complaint = await self._commands.obey(self._topics.command_of(topic), payload)
+            if complaint:
+                self._complain(complaint)
+            self.backlog.nudge()
 
     def _complain(self, what: str) -> None:
         """About a command: to whoever sent it, and now and then in the log."""
@@ -267,6 +309,10 @@ class Bridge:
         if what != self._trouble:
             self._trouble = what
             LOG.warning("mqtt: %s: %s; trying again, now and then", self._broker, what)
+
+
+def _bytes(message: aiomqtt.Message) -> bytes:
+    return message.payload if isinstance(message.payload, bytes) else b""
 
 
 def why(error: BaseException, broker: Broker) -> str:
@@ -313,7 +359,9 @@ async def forget(broker: Broker) -> None:
             timeout=ANSWER_S,
             tls_context=broker.tls,
         ) as client:
-            for topic in (discovery_topic(broker.node), *Topics(broker.base).retained):
+            nodes = {broker.node, broker.former_node}
+            devices = [discovery_topic(node, broker.discovery) for node in nodes]
+            for topic in (*devices, *Topics(broker.base).retained):
                 await client.publish(topic, b"", qos=1, retain=True)
     except aiomqtt.MqttError as error:
         raise TextproError(f"mqtt: {broker}: {why(error, broker)}") from None

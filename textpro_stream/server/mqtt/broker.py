@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import re
 import socket
 import ssl
@@ -12,9 +14,13 @@ from urllib.parse import unquote, urlsplit
 
 from textpro_stream.errors import ConfigError
 
+LOG = logging.getLogger(__name__)
+
 PORT, PORT_TLS = 1883, 8883
 FORM = "mqtt://[user@]host[:port][/prefix], or mqtts:// for TLS"
 PASSWORD = "TEXTPRO_SERVER__MQTT_PASSWORD"
+DISCOVERY = "homeassistant"  # the prefix that Home Assistant is set up with
+MADE_UP = re.compile(r"[0-9a-f]{12}")  # how container engines name hosts
 TOPIC_MAX = 100  # characters of the part that all topics share
 
 
@@ -28,6 +34,7 @@ class Broker:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    discovery: str = DISCOVERY  # where Home Assistant looks for devices
 
     @classmethod
     def parse(
@@ -37,6 +44,7 @@ class Broker:
         password: str | None = None,
         ca: str | Path | None = None,
         machine: str | None = None,
+        discovery: str = DISCOVERY,
     ) -> Self:
         """Read `mqtt://[user@]host[:port][/prefix]`.
 
@@ -48,6 +56,7 @@ class Broker:
             password: from the environment or a file.
             ca: certificate file to trust, instead of the system's; only with mqtts://.
             machine: the name of this machine; asked for without it.
+            discovery: the prefix under which Home Assistant looks for devices.
 
         Raises:
             ConfigError: one line that names the fix.
@@ -74,11 +83,23 @@ class Broker:
             username=username,
             password=password or None,
             tls=_context(ca) if secure else None,
+            discovery=_checked(discovery.strip("/")),
         )
 
     @property
     def node(self) -> str:
-        """The base as one word, for ids."""
+        """The base as one word, for ids: no two bases have the same.
+
+        Characters that an id may not hold would make many of them alike, and so would `/` beside
+        `_`: then the whole base is in the word once more, as a checksum.
+        """
+        plain = re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9-]+", self.base)
+        checksum = hashlib.sha256(self.base.encode()).hexdigest()[:8]
+        return self.former_node if plain else f"{self.former_node}_{checksum}"
+
+    @property
+    def former_node(self) -> str:
+        """What `node` was once: a device under it is replaced."""
         return re.sub(r"[^A-Za-z0-9_-]+", "_", self.base)
 
     def __str__(self) -> str:
@@ -90,8 +111,21 @@ class Broker:
 def _base(path: str, machine: str) -> str:
     base = path.strip("/") or "textpro"
     if "/" not in base:
-        name = re.sub(r"[^a-z0-9_-]+", "-", machine.partition(".")[0].lower()).strip("-")
+        machine = machine.partition(".")[0].lower()
+        name = re.sub(r"[^\w-]+", "-", machine).strip("-_")  # letters of any script
+        if MADE_UP.fullmatch(machine):
+            LOG.warning(
+                "mqtt: %s looks like a container's name, which changes at each start; our topics"
+                " are under %s/here; give --mqtt a path of two parts to tell several apart",
+                machine,
+                base,
+            )
+            name = "here"
         base = f"{base}/{name or 'here'}"
+    return _checked(base)
+
+
+def _checked(base: str) -> str:
     if len(base) > TOPIC_MAX or not re.fullmatch(r"[^+#$\x00-\x1f/][^+#\x00-\x1f]*", base):
         raise ConfigError(
             f"--mqtt: topics cannot begin with {base[:TOPIC_MAX]!r}; use letters, digits and /,"

@@ -8,17 +8,22 @@ by all entities.
 from __future__ import annotations
 
 import textpro_stream
+from textpro_stream.server.mqtt.broker import DISCOVERY
 from textpro_stream.server.mqtt.topics import EVENTS, OFF, ON, STATES, Topics
 
-PREFIX = "homeassistant"
-BIRTH_TOPIC, BIRTH = f"{PREFIX}/status", "online"  # Home Assistant has (re)started
+BIRTH = "online"  # Home Assistant has (re)started
 
 Json = dict[str, object]
 
 
-def discovery_topic(node: str) -> str:
+def discovery_topic(node: str, prefix: str = DISCOVERY) -> str:
     """Where the message goes; an empty one there removes the device."""
-    return f"{PREFIX}/device/{node}/config"
+    return f"{prefix}/device/{node}/config"
+
+
+def birth_topics(prefix: str) -> tuple[str, ...]:
+    """Where Home Assistant says that it has started: an option of its own, often left alone."""
+    return tuple(dict.fromkeys(f"{each}/status" for each in (prefix, DISCOVERY)))
 
 
 def discovery(node: str, topics: Topics, *, text: bool) -> Json:

@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 MIN_COMMIT_MS = 100
 MAX_EVENT_ID = 512  # characters
 MAX_WAITING = 256  # events after a commit
+MAX_REFUSALS = 8  # told of one update: a client that gets all of it wrong has read enough
 MAX_METADATA_KEY = 64  # characters
 MAX_CHANGED = 64  # messages cut or deleted; that one was unknown is told soon or never
 MODELS: tuple[FailureCode, ...] = (
@@ -105,6 +106,11 @@ class Core:
         self._changed: deque[str] = deque(maxlen=MAX_CHANGED)  # ids in the model's memory
         self._wall_s = 0.0
 
+    @property
+    def recorded(self) -> bool:
+        """The client says where turns end: its audio need not be live."""
+        return self._state.detection is None
+
     def start(self) -> Output:
         """The session begins."""
         state = self._state
@@ -157,20 +163,25 @@ class Core:
         self._state.out.refused = True
 
     def _session_update(self, fields: Fields) -> None:
-        session = sessions.updated(
-            self._state.session,
+        state = self._state
+        update = sessions.updated(
+            state.session,
             fields.mapping("session").values,
-            self._state.offer,
-            heard_audio=self._state.position > 0,
-            spoke=self._state.spoke,
+            state.offer,
+            spoke=state.spoke,
         )
-        self._state.session = session
-        if self._state.detection is not None:
+        if update.ignored:
+            log.warning("realtime: set, and of no meaning here: %s", ", ".join(update.ignored))
+        state.session = update.session
+        if state.detection is not None:
             self._pressed = False  # turns end by themselves now
-        if self._decoder.kind != self._state.input_kind:
-            self._decoder = Decoder(self._state.input_kind)
-        self._state.send({"type": "session.updated", "session": deepcopy(session)})
-        self._state.configure()
+        if self._decoder.kind != state.input_kind:
+            state.hear(self._decoder.flush())
+            self._decoder = Decoder(state.input_kind)
+        for refused in update.refusals[:MAX_REFUSALS]:
+            self._refuse(refused, _event_id(fields.values))
+        state.send({"type": "session.updated", "session": deepcopy(update.session)})
+        state.configure()
 
     def _append_event(self, fields: Fields) -> None:
         self._append(fields.audio("audio"))
@@ -221,9 +232,9 @@ class Core:
             after = fields.string("previous_item_id")
             if after != "root":
                 self._state.items.get(after, "previous_item_id")
-        item, message = read_item(
-            fields.mapping("item"), f"item_{self._state.new_item_number():06d}", self._state.items
-        )
+        items = self._state.items
+        new_id = items.named(f"{self._state.new_item_number():06d}")
+        item, message = read_item(fields.mapping("item"), new_id, items)
         previous = self._state.items.add(item, after)
         self._state.tell(Add(message, self._state.items.memory_before(item)))
         self._state.send(outgoing.item_added(deepcopy(item.value), previous))

@@ -1,7 +1,8 @@
 """The conversation as the client sees it: items in their order.
 
-An item that the model remembers too names its message; a spoken turn n is `item_u{n}` here and
-`u{n}` there, its reply `item_a{n}` and `a{n}`.
+An item that the model remembers too names its message; a spoken turn n is `item_u{n}_{session}`
+here and `u{n}` there, its reply `item_a{n}_{session}` and `a{n}`. Ids that we give are unique over
+sessions, so that a client may bring a conversation's items back in another one.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from textpro_stream.speech.playout import SpokenText, to_word
 MAX_ITEMS = 2000  # of a session, all together
 MAX_ID = 64  # characters
 MAX_TEXT = 32_768  # characters of one item
-OURS = re.compile(r"item_(u|a|idle)\d")  # ids that we make up
+TURNS = re.compile(r"[ua]\d+")  # how the model's memory names spoken turns and their replies
 TEXTS = {  # role -> (content types a client may send, and where their text lies)
     "system": {"input_text": "text"},
-    "user": {"input_text": "text"},
+    "user": {"input_text": "text", "input_audio": "transcript"},
     "assistant": {"output_text": "text", "output_audio": "transcript"},
 }
 
@@ -57,9 +58,15 @@ class Item:
 
 
 class Items:
-    """All entries in their order."""
+    """All entries in their order.
 
-    def __init__(self) -> None:
+    Args:
+        session: what ids that we give end with; unique.
+    """
+
+    def __init__(self, session: str = "") -> None:
+        self._session = session
+        self._given: set[str] = set()  # ids that entries have or had
         self._items: list[Item] = []
         self._by_id: dict[str, Item] = {}
 
@@ -83,7 +90,17 @@ class Items:
             at = 0 if after == "root" else self._items.index(self.get(after)) + 1
         self._items.insert(at, item)
         self._by_id[item.id] = item
+        self._given.add(item.id)
         return self._items[at - 1].id if at else None
+
+    def named(self, name: str) -> str:
+        """An id of ours."""
+        return f"item_{name}_{self._session}"
+
+    def reserved(self, item_id: str) -> bool:
+        """An item that is to come will have that id."""
+        ours = re.fullmatch(rf"item_(u|a|idle)?\d+(_\d+)?_{self._session}", item_id)
+        return item_id == "root" or (ours is not None and item_id not in self._given)
 
     def get(self, item_id: str, param: str = "item_id") -> Item:
         """The item of that id.
@@ -128,35 +145,39 @@ def read_item(fields: Fields, new_id: str, items: Items) -> tuple[Item, Message]
     item_id = fields.string("id", longest=MAX_ID) if fields.has("id") else new_id
     if item_id in items:
         fields.refuse("id", "an id that no other item has")
-    if OURS.match(item_id) or item_id == "root" or re.fullmatch(r"[ua]\d+", item_id):
-        fields.refuse("id", "another id: this one is reserved for spoken turns")
+    if item_id != new_id and items.reserved(item_id):
+        fields.refuse("id", "another id: this one is reserved for items that are to come")
+    memory = f"item {item_id}" if TURNS.fullmatch(item_id) else item_id
     kind = fields.choice("type", ("message", "function_call", "function_call_output"))
     head: Json = {"id": item_id, "object": "realtime.item", "type": kind}
     if kind == "message":
-        body, message = _message(fields, item_id)
+        body, message = _message(fields, memory)
     elif kind == "function_call":
         name, arguments = fields.string("name", longest=MAX_ID), fields.string("arguments")
         call_id = fields.string("call_id", longest=MAX_ID) if fields.has("call_id") else item_id
         body = {"status": "completed", "name": name, "arguments": arguments, "call_id": call_id}
-        message = Message(item_id, "assistant", "", (ToolCall(name, arguments),))
+        message = Message(memory, "assistant", "", (ToolCall(name, arguments),))
     else:
         call_id = fields.string("call_id", longest=MAX_ID)
         if not items.knows_call(call_id):
             raise Refused("item_not_found", f"no call {call_id!r} is known", fields.at("call_id"))
         output = fields.string("output", longest=MAX_TEXT)
         body = {"status": "completed", "call_id": call_id, "output": output}
-        message = Message(item_id, "tool", output)
-    return Item(head | body, memory=item_id), message
+        message = Message(memory, "tool", output)
+    return Item(head | body, memory=memory), message
 
 
-def _message(fields: Fields, item_id: str) -> tuple[Json, Message]:
+def _message(fields: Fields, memory: str) -> tuple[Json, Message]:
     role = fields.choice("role", tuple(TEXTS))
     content: list[Json] = []
     text = ""
     for part in fields.list_of("content", most=32):
         kind = part.values.get("type")
-        if kind == "input_audio":
-            part.refuse("type", "text here, and audio by input_audio_buffer.append and .commit")
+        if kind == "input_audio" and not part.has("transcript"):
+            part.refuse(
+                "transcript",
+                "what is said in it; audio comes by input_audio_buffer.append and .commit",
+            )
         kind = part.choice("type", tuple(TEXTS[role]))
         where = TEXTS[role][kind]
         piece = part.string(where, longest=MAX_TEXT)
@@ -168,7 +189,7 @@ def _message(fields: Fields, item_id: str) -> tuple[Json, Message]:
         fields.refuse("content", f"at most {MAX_TEXT} characters")
     roles: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
     body = {"status": "completed", "role": role, "content": content}
-    return body, Message(item_id, roles[role], text)
+    return body, Message(memory, roles[role], text)
 
 
 def message_of(item: Item) -> Message:

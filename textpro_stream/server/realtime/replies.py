@@ -216,8 +216,9 @@ class Replies:
         self._state.idle_from = None
         items = self._state.items if own else None
         conversation_id = self._conversation_id if own else None
-        name = f"resp_{self._n:06d}"
-        response = Response(name, settings, items, conversation_id, metadata)
+        name_item = self._state.items.named
+        name = name_item(f"{self._n:06d}").replace("item", "resp", 1)
+        response = Response(name, settings, items, conversation_id, metadata, name_item)
         if not self._state.offer.knows_tools and tools_of(settings):
             response.warning = TOOLLESS
         if own:

@@ -7,7 +7,7 @@ Whatever happens to it, every item and part that was opened is closed once, and 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal
@@ -65,6 +65,7 @@ class Response:
     items: Items | None
     conversation_id: str | None
     metadata: dict[str, str]
+    name_item: Callable[[str], str]
     turn: int | None = None
     status: ResponseStatus = "in_progress"
     begun: bool = False  # the conversation has said something of it
@@ -190,7 +191,7 @@ class Response:
 
     def _item_id(self) -> str:
         nth = f"_{len(self._output)}" if self._output else ""
-        return f"item_a{self.turn}{nth}"
+        return self.name_item(f"a{self.turn}{nth}")
 
     def _open(self) -> list[Json]:
         if self._message is not None:

@@ -1,6 +1,7 @@
 """`GET /v1/realtime`: moves messages between a socket, the protocol's core and a conversation.
 
-Two tasks: one reads the socket and never waits, one tells the client what the conversation says.
+Two tasks: one reads the socket and waits only for a recording to be heard, one tells the client
+what the conversation says.
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from textpro_stream.contracts import AudioChunk, seconds
+from textpro_stream.commands import Command
+from textpro_stream.contracts import AudioChunk, samples_of_ms, seconds
 from textpro_stream.errors import Overloaded, TextproError
 from textpro_stream.events import Event, ReplyAudio
 from textpro_stream.ports import Talk
-from textpro_stream.server.fields import Refused
+from textpro_stream.server.fields import Refused, encoded_bytes
 from textpro_stream.server.limits import DONE, FAILED, POLICY, Hangup
 from textpro_stream.server.realtime import outgoing
 from textpro_stream.server.realtime.core import Core, to_text
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from textpro_stream.server.session import SessionContext
 
+PIECE = samples_of_ms(200)  # of a recording, pushed at once
 BETA = "this is the GA protocol: leave out the OpenAI-Beta header, or use a current client"
 
 
@@ -81,35 +85,69 @@ class _Session:
     async def run(self) -> None:
         """Until the conversation is over or the client has gone."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read(self._context.messages(_is_audio)), name="read")
+            tasks.create_task(self._read(self._messages()), name="read")
             await self._tell()
 
     def act(self, out: Output) -> None:
         """Send what is to be sent, and tell the conversation what it is to be told."""
+        self._send(out)
+        for item in out.told:
+            self._push(item)
+        self._end(out)
+
+    async def _act_patiently(self, out: Output) -> None:
+        """The same; where audio need not be live, wait until the conversation has room for it.
+
+        So a recording comes as fast as it is heard: the socket is not read meanwhile.
+        """
+        self._send(out)
+        for item in out.told:
+            if isinstance(item, AudioChunk) and self._core.recorded:
+                for start in range(0, len(item.samples), PIECE):
+                    piece = AudioChunk(item.samples[start : start + PIECE], item.start + start)
+                    with self._troubles(piece):
+                        await self._talk.push(self._context.filter_input(piece))
+            else:
+                self._push(item)
+        self._end(out)
+
+    def _send(self, out: Output) -> None:
         sender = self._context.sender
         for event in out.events:
             sound = event["type"] == "response.output_audio.delta"
             sender.send(to_text(event), reply=event["response_id"] if sound else None)
         for response_id in out.dropped:
             sender.drop(response_id)
-        for item in out.told:
-            if isinstance(item, AudioChunk):
-                self._context.admit_audio(seconds(len(item.samples)))
-                item = self._context.filter_input(item)
-            try:
-                self._talk.push_nowait(item)
-            except Overloaded as problem:
-                raise Hangup("overloaded", str(problem), POLICY) from problem
-            except TextproError as problem:
-                self.act(self._core.failed(item, str(problem)))
+
+    def _push(self, item: AudioChunk | Command) -> None:
+        if isinstance(item, AudioChunk):
+            self._context.admit_audio(seconds(len(item.samples)), "set turn_detection to null")
+            item = self._context.filter_input(item)
+        with self._troubles(item):
+            self._talk.push_nowait(item)
+
+    @contextmanager
+    def _troubles(self, item: AudioChunk | Command) -> Iterator[None]:
+        try:
+            yield
+        except Overloaded as problem:
+            raise Hangup("overloaded", str(problem), POLICY) from problem
+        except TextproError as problem:
+            self.act(self._core.failed(item, str(problem)))
+
+    def _end(self, out: Output) -> None:
         if out.over is not None:
             raise Hangup("server_error", out.over, FAILED)
+
+    def _messages(self) -> AsyncIterator[str | bytes]:
+        longest = encoded_bytes(self._context.options.append_bytes)
+        return self._context.messages(_is_audio, longest)
 
     async def _read(self, messages: AsyncIterator[str | bytes]) -> None:
         errors = self._context.errors
         async for message in messages:
             out = self._core.receive(message, self._context.wall_s)
-            self.act(out)
+            await self._act_patiently(out)
             for event in out.events:
                 if event["type"] == "error":
                     self._context.metrics.errors.labels(event["error"]["code"]).inc()

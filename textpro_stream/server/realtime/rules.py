@@ -64,6 +64,20 @@ MAX_TOOL_BYTES = 16_384  # of one tool's parameters
 Rule = Callable[[Any, Any, str], Any]  # (present value, new value, path) -> value; may refuse
 
 
+class Partly(Refused):
+    """Something in an object cannot be; the rest of it can.
+
+    Args:
+        value: with all that can be.
+        refusals: of the rest, each of one field; at least one.
+    """
+
+    def __init__(self, value: Any, refusals: list[Refused]) -> None:
+        first = refusals[0]
+        super().__init__(first.code, first.message, first.param)
+        self.value, self.refusals = value, refusals
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What the server behind a session has.
@@ -101,7 +115,7 @@ def session_rules(session: Json, offer: Offer) -> dict[str, Rule]:
         "object": _same,
         "expires_at": _same,
         "include": stored,
-        "textpro": merging({"events": _boolean}),
+        "textpro": merging({"events": _boolean, "ignored": _same}),
     }
     if session["type"] == "transcription":
         return shared | {"audio": merging({"input": audio_in})}
@@ -127,27 +141,59 @@ def output_rules(offer: Offer) -> dict[str, Rule]:
 
 
 def merging(rules: Mapping[str, Rule]) -> Rule:
-    """Merge an object key by key."""
+    """Merge an object key by key. Null for what has none leaves it as it is.
+
+    Raises:
+        Partly: some keys cannot be; the others are merged.
+    """
 
     def rule(present: Any, new: Any, path: str) -> Any:
         if not isinstance(new, dict):
             refuse(path, "an object")
         merged = deepcopy(present) if isinstance(present, dict) else {}
+        refusals: list[Refused] = []
         for key, value in new.items():
             where = f"{path}.{key}"
-            if key not in rules:
-                hint = NEW.get(key) if path in ("session", "response") else None
-                raise Refused(
-                    "invalid_value",
-                    f"{where} belongs to the beta protocol; use {hint}"
-                    if hint
-                    else f"{where} is unknown; known are {', '.join(rules)}",
-                    where,
-                )
-            merged[key] = rules[key](merged.get(key), value, where)
+            try:
+                if key not in rules:
+                    raise _unknown(key, path, rules)
+                merged[key] = rules[key](merged.get(key), value, where)
+            except Partly as partly:
+                merged[key] = partly.value
+                refusals += partly.refusals
+            except Refused as refused:
+                if value is not None or key not in rules:
+                    refusals.append(refused)
+        if refusals:
+            raise Partly(merged, refusals)
         return merged
 
     return rule
+
+
+def whole(rules: Mapping[str, Rule]) -> Rule:
+    """Merge an object that is of no use without one of its keys: all of it or nothing."""
+    merge = merging(rules)
+
+    def rule(present: Any, new: Any, path: str) -> Any:
+        try:
+            return merge(present, new, path)
+        except Partly as partly:
+            raise partly.refusals[0] from None
+
+    return rule
+
+
+def _unknown(key: str, path: str, rules: Mapping[str, Rule]) -> Refused:
+    where = f"{path}.{key}"
+    hint = NEW.get(key) if path in ("session", "response") else None
+    return Refused(
+        "invalid_value",
+        f"{where} belongs to the beta protocol; use {hint}"
+        if hint
+        else f"{where} is unknown; known are {', '.join(rules)}",
+        where,
+    )
 
 
 def refuse(path: str, expected: str) -> NoReturn:
@@ -186,18 +232,21 @@ def _nullable_object(present: Any, new: Any, path: str) -> Any:
             "strength": _number(0, 1),
         },
         "prompt": {"id": _text, "version": _text, "variables": _plain},
-        "reasoning": {"effort": _one_of("minimal", "low", "medium", "high", "xhigh")},
+        "reasoning": {"effort": _text_or_null},
     }
-    value = merging(known[name])(present, new, path)
+    value = whole(known[name])(present, new, path)
     if name == "prompt" and "id" not in value:
         refuse(f"{path}.id", "the id of the prompt")
     return value
 
 
 def _plain(_present: Any, new: Any, path: str) -> Any:
-    if new is not None and not (
-        isinstance(new, dict) and all(isinstance(each, str) for each in new.values())
-    ):
+    def fits(value: Any) -> bool:
+        if isinstance(value, dict):
+            return value.keys() == {"type", "text"} and value["type"] == "input_text"
+        return isinstance(value, str)
+
+    if new is not None and not (isinstance(new, dict) and all(map(fits, new.values()))):
         refuse(path, "an object of strings")
     return new
 
@@ -205,8 +254,9 @@ def _plain(_present: Any, new: Any, path: str) -> Any:
 def _transcription(present: Any, new: Any, path: str) -> Any:
     if new is None:
         return None
-    keys = ("model", "language", "prompt")
-    return merging(dict.fromkeys(keys, _text_or_null))(present, new, path)
+    texts = dict.fromkeys(("model", "language", "prompt", "delay"), _text_or_null)
+    lists = dict.fromkeys(("keywords", "languages"), _texts_or_null)
+    return merging({**texts, **lists})(present, new, path)
 
 
 def _model(present: Any, new: Any, path: str) -> Any:
@@ -223,6 +273,12 @@ def _text(_present: Any, new: Any, path: str) -> Any:
 
 def _text_or_null(present: Any, new: Any, path: str) -> Any:
     return None if new is None else _text(present, new, path)
+
+
+def _texts_or_null(_present: Any, new: Any, path: str) -> Any:
+    if new is not None and not (isinstance(new, list) and all(isinstance(x, str) for x in new)):
+        refuse(path, "a list of strings")
+    return new
 
 
 def _boolean(_present: Any, new: Any, path: str) -> Any:
@@ -269,7 +325,9 @@ def _turn_detection(present: Any, new: Any, path: str) -> Any:
         return None
     if not isinstance(new, dict):
         refuse(path, "an object or null")
-    kind = new.get("type", (present or SERVER_VAD)["type"])
+    kind = new.get("type")
+    if kind not in ("server_vad", "semantic_vad"):  # missing, or refused below
+        kind = (present or SERVER_VAD)["type"]
     flags: dict[str, Rule] = {"create_response": _boolean, "interrupt_response": _boolean}
     if kind == "semantic_vad":
         defaults = SEMANTIC_VAD
@@ -327,7 +385,7 @@ def _truncation(_present: Any, new: Any, path: str) -> Any:
         "retention_ratio": _number(0, 1),
         "token_limits": merging({"post_instructions": _number(0, 1_000_000, whole=True)}),
     }
-    value = merging(rules)({}, new, path)
+    value = whole(rules)({}, new, path)
     if not {"type", "retention_ratio"} <= value.keys():
         refuse(path, '"auto", "disabled" or {type: retention_ratio, retention_ratio: 0 to 1}')
     return value
@@ -336,13 +394,24 @@ def _truncation(_present: Any, new: Any, path: str) -> Any:
 def _tools(_present: Any, new: Any, path: str) -> Any:
     if not isinstance(new, list) or len(new) > MAX_TOOLS:
         refuse(path, f"a list of at most {MAX_TOOLS} functions")
-    tools = [_tool(each, f"{path}[{i}]") for i, each in enumerate(new)]
-    if len({tool["name"] for tool in tools}) < len(tools):
-        refuse(path, "functions with different names")
+    tools: list[Json] = []
+    refusals: list[Refused] = []
+    for i, each in enumerate(new):
+        try:
+            tool = _tool(each, f"{path}[{i}]")
+            if any(tool.get("name", each) == other.get("name") for other in tools):
+                refuse(f"{path}[{i}].name", "a name that no function before it has")
+            tools.append(tool)
+        except Refused as refused:
+            refusals.append(refused)
+    if refusals:
+        raise Partly(tools, refusals)
     return tools
 
 
 def _tool(new: Any, path: str) -> Json:
+    if isinstance(new, dict) and new.get("type") == "mcp":
+        return _foreign_tool(new, path)
     rules: dict[str, Rule] = {
         "type": _one_of("function"),
         "name": _text,
@@ -350,11 +419,20 @@ def _tool(new: Any, path: str) -> Json:
         "parameters": _schema,
         "strict": _boolean,
     }
-    tool: Json = merging(rules)({"type": "function", "parameters": {"type": "object"}}, new, path)
+    tool: Json = whole(rules)({"type": "function", "parameters": {"type": "object"}}, new, path)
     if not tool.get("name"):
         raise Refused("missing_field", f"{path}.name is missing", f"{path}.name")
     tool.pop("strict", None)  # no part of this protocol, yet sent by clients of its siblings
     return tool
+
+
+def _foreign_tool(new: Json, path: str) -> Json:
+    """Of another server: kept for the client to read back, and not called."""
+    if not isinstance(new.get("server_label"), str):
+        raise Refused("missing_field", f"{path}.server_label is missing", f"{path}.server_label")
+    if len(json.dumps(new)) > MAX_TOOL_BYTES:
+        refuse(path, f"at most {MAX_TOOL_BYTES} bytes")
+    return {key: value for key, value in new.items() if key not in ("authorization", "headers")}
 
 
 def _schema(_present: Any, new: Any, path: str) -> Any:
@@ -368,6 +446,10 @@ def _schema(_present: Any, new: Any, path: str) -> Any:
 def _tool_choice(_present: Any, new: Any, path: str) -> Any:
     if new in ("auto", "none", "required"):
         return new
+    if isinstance(new, dict) and new.get("type") == "mcp" and "server_label" in new:
+        known = {"type": str, "server_label": str, "name": str}
+        if all(isinstance(new[key], known.get(key, ())) for key in new if new[key] is not None):
+            return new
     name = new.get("name") if isinstance(new, dict) and new.get("type") == "function" else None
     if not isinstance(name, str):
         refuse(path, '"auto", "none", "required" or {type: function, name: …}')

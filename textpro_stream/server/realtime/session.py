@@ -1,30 +1,41 @@
 """The session object: its defaults, how it is updated, and what it means for the conversation.
 
-An update is a deep merge: a missing key keeps, null clears where null is allowed. It is checked
-whole before anything of it counts, so a refused update has changed nothing.
+An update is a deep merge: a missing key keeps, null clears where null is allowed. A field that
+cannot be is named, and everything else in the update counts.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from textpro_stream.commands import Configure
 from textpro_stream.config import LlmOptions, TurnOptions
 from textpro_stream.contracts import Tool
-from textpro_stream.server.fields import Json
+from textpro_stream.server.fields import Json, Refused
 from textpro_stream.server.realtime.rules import (
     DEFAULT_VOICE,
     SERVER_VAD,
     Offer,
+    Partly,
     merging,
     output_rules,
-    refuse,
     session_rules,
     stored,
 )
 
+# Fields that the protocol knows and that mean nothing here; a client that sets one is told once.
+MEANINGLESS = (
+    ("include",),
+    ("tracing",),
+    ("prompt",),
+    ("reasoning",),
+    ("audio", "input", "noise_reduction"),
+    *(("audio", "input", "transcription", key) for key in ("language", "languages")),
+    *(("audio", "input", "transcription", key) for key in ("prompt", "keywords", "delay")),
+)
 # By eagerness: the longest wait, and the share of pauses that may be taken for an end; else as the
 # server is set up. The head waits some 0.9 s on average at a tenth, 0.4 s at three (note 0014).
 PATIENCE_MS = {"low": 4000, "high": 800}
@@ -45,7 +56,7 @@ def opened(offer: Offer, session_id: str, *, transcription: bool, expires_at: in
         "id": session_id,
         "expires_at": expires_at,
         "include": None,
-        "textpro": {"events": False},
+        "textpro": {"events": False, "ignored": []},
     }
     if transcription:
         return session | {"audio": {"input": audio_in}}
@@ -71,27 +82,57 @@ def opened(offer: Offer, session_id: str, *, transcription: bool, expires_at: in
     }
 
 
-def updated(
-    session: Json, patch: Any, offer: Offer, *, heard_audio: bool = False, spoke: bool = False
-) -> Json:
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What became of a `session.update`."""
+
+    session: Json
+    refusals: tuple[Refused, ...] = ()  # fields that stay as they were
+    ignored: tuple[str, ...] = ()  # fields set for the first time that mean nothing here
+
+
+def updated(session: Json, patch: Any, offer: Offer, *, spoke: bool = False) -> Update:
     """The session after a `session.update`; the one given is left as it was.
 
     Args:
         session: present value.
         patch: what the client sent as `session`.
         offer: what there is.
-        heard_audio: audio was appended: the input format stays.
         spoke: audio was sent: the voice stays.
 
     Raises:
-        Refused: something in it cannot be.
+        Refused: it is no object.
     """
-    value: Json = merging(session_rules(session, offer))(session, patch, "session")
-    if heard_audio and _input(value)["format"] != _input(session)["format"]:
-        refuse("session.audio.input.format", "the same as before, once audio was appended")
+    refusals: list[Refused] = []
+    try:
+        value: Json = merging(session_rules(session, offer))(session, patch, "session")
+    except Partly as partly:
+        value, refusals = partly.value, partly.refusals
     if spoke and value["audio"]["output"]["voice"] != session["audio"]["output"]["voice"]:
-        refuse("session.audio.output.voice", "the same as before, once audio was sent")
-    return value
+        value["audio"]["output"]["voice"] = session["audio"]["output"]["voice"]
+        refusals.append(_late_voice("session"))
+    told = session["textpro"]["ignored"]
+    ignored = [name for name in _meaningless(patch) if name not in told]
+    value["textpro"]["ignored"] = [*told, *ignored]
+    return Update(value, tuple(refusals), tuple(ignored))
+
+
+def _meaningless(patch: Json) -> Iterator[str]:
+    for path in MEANINGLESS:
+        value: Any = patch
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            yield ".".join(path)
+    tools = patch.get("tools")
+    listed = tools if isinstance(tools, list) else []
+    if any(isinstance(tool, dict) and tool.get("type") == "mcp" for tool in listed):
+        yield "tools of type mcp"
+
+
+def _late_voice(where: str) -> Refused:
+    path = f"{where}.audio.output.voice"
+    return Refused("invalid_value", f"{path}: give the same as before, once audio was sent", path)
 
 
 def response_settings(session: Json, patch: Any, offer: Offer, *, spoke: bool) -> Json:
@@ -114,7 +155,7 @@ def response_settings(session: Json, patch: Any, offer: Offer, *, spoke: bool) -
     }
     value: Json = merging(allowed)(present, patch, "response")
     if spoke and value["audio"]["output"]["voice"] != session["audio"]["output"]["voice"]:
-        refuse("response.audio.output.voice", "the same as before, once audio was sent")
+        raise _late_voice("response")
     return value
 
 
@@ -188,11 +229,11 @@ def max_tokens(settings: Json, base: LlmOptions) -> int:
 def tools_of(settings: Json) -> tuple[Tool, ...]:
     """The functions that the model may ask for: what `tool_choice` leaves of `tools`."""
     choice = settings["tool_choice"]
-    wanted = choice["name"] if isinstance(choice, dict) else None
+    wanted = choice.get("name") if isinstance(choice, dict) else None
     return tuple(
         Tool(tool["name"], tool.get("description") or "", json.dumps(tool["parameters"]))
         for tool in settings["tools"]
-        if choice != "none" and wanted in (None, tool["name"])
+        if choice != "none" and tool["type"] == "function" and wanted in (None, tool["name"])
     )
 
 

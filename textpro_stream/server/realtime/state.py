@@ -13,6 +13,8 @@ from textpro_stream.server.realtime.codec import Samples
 from textpro_stream.server.realtime.items import Items
 from textpro_stream.server.realtime.rules import Offer
 
+ID_CHARACTERS = 12  # of the session's id, in those of its items: 48 bits
+
 
 @dataclass(slots=True)
 class Output:
@@ -36,7 +38,7 @@ class State:
 
     def __init__(self, offer: Offer, session: Json, next_turn: Callable[[], int]) -> None:
         self.offer, self.session, self.next_turn = offer, session, next_turn
-        self.items = Items()
+        self.items = Items(str(session["id"]).removeprefix("sess_")[:ID_CHARACTERS])
         self.out = Output()
         self.position = 0.0  # 16 kHz samples appended, the decoder's delay included
         self.boundary = 0.0  # position of the last commit, clear or end of a turn

@@ -67,7 +67,7 @@ class Turns:
         if detection is None or turn.announced:
             return
         turn.announced = True
-        started = outgoing.speech_started(item_id(event.turn), milliseconds(event.speech))
+        started = outgoing.speech_started(self._id(event.turn), milliseconds(event.speech))
         if detection["interrupt_response"] and self._replies.heard:
             turn.held.append(started)
         else:
@@ -82,7 +82,7 @@ class Turns:
         text = event.text if turn.transcript else event.text.lstrip()
         turn.transcript += text
         if self._state.transcribes and text:
-            delta = outgoing.transcription("delta", item_id(event.turn), delta=text)
+            delta = outgoing.transcription("delta", self._id(event.turn), delta=text)
             if turn.held:
                 turn.held.append(delta)
             else:
@@ -112,7 +112,7 @@ class Turns:
         self._state.send(*turn.held)
         if event.reason == "typed":
             part = {"type": "input_text", "text": event.transcript}
-            value = outgoing.spoken_item(item_id(event.turn), None) | {"content": [part]}
+            value = outgoing.spoken_item(self._id(event.turn), None) | {"content": [part]}
             self._join(Item(value, memory=f"u{event.turn}"))
         else:
             self._spoken(event, turn)
@@ -128,7 +128,7 @@ class Turns:
             return
         if state.position - state.idle_from < timeout_ms * SAMPLE_RATE / 1000:
             return
-        name = f"item_idle{state.new_item_number()}"
+        name = state.items.named(f"idle{state.new_item_number()}")
         start_ms, end_ms = milliseconds(int(state.idle_from)), milliseconds(int(state.position))
         state.idle_from = None
         state.send(outgoing.timeout_triggered(name, start_ms, end_ms))
@@ -138,7 +138,7 @@ class Turns:
             self._replies.ask(state.session, {}, ReplyOptions())
 
     def _spoken(self, event: TurnEnded, turn: Turn) -> None:
-        state, name = self._state, item_id(event.turn)
+        state, name = self._state, self._id(event.turn)
         transcript = event.transcript.strip()
         if turn.announced:
             at_ms = milliseconds(turn.stopped or event.at)
@@ -172,7 +172,6 @@ class Turns:
         self._state.send(outgoing.item_added(early, previous))
         self._state.send(outgoing.item_done(deepcopy(item.value), previous))
 
-
-def item_id(turn: int) -> str:
-    """Of the item that a spoken turn becomes."""
-    return f"item_u{turn}"
+    def _id(self, turn: int) -> str:
+        """Of the item that a spoken turn becomes."""
+        return self._state.items.named(f"u{turn}")
