@@ -93,6 +93,19 @@ class Revision:
     kept: int  # spans of the turn, from its first, that stand as they are
     spans: tuple[TokenSpan, ...]  # in place of all the others, the preview's included
 
+    def of(
+        self, committed: Sequence[TokenSpan], tail: Sequence[TokenSpan]
+    ) -> tuple[TokenSpan, ...] | None:
+        """All words of a turn; None where they are those that were committed and are to come.
+
+        Other case and marks are no revision. Nor do words that somebody has seen vanish altogether:
+        they were no noise a moment ago.
+        """
+        spans = (*committed[: self.kept], *self.spans)
+        before, after = (text_of(words) for words in ((*committed, *tail), spans))
+        same = not has_words(after) or bare_words(before) == bare_words(after)
+        return None if same else spans
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
@@ -100,20 +113,6 @@ class Preview:
 
     spans: tuple[TokenSpan, ...] = ()
     ending: Ending | None = None  # None: it cannot tell, or heard no words
-    revision: Revision | None = None  # None: what was committed stands
-
-    def revised(self, committed: Sequence[TokenSpan]) -> tuple[TokenSpan, ...] | None:
-        """All words of a turn, where the revision says others than were committed and are to come.
-
-        Other case and marks are no revision. Nor do words that somebody has seen vanish altogether:
-        they were no noise a moment ago.
-        """
-        if self.revision is None:
-            return None
-        spans = (*committed[: self.revision.kept], *self.revision.spans)
-        before, after = (text_of(words) for words in ((*committed, *self.spans), spans))
-        same = not has_words(after) or bare_words(before) == bare_words(after)
-        return None if same else spans
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,6 +23,7 @@ from textpro_stream.contracts import (
     Preview,
     ProsodyWindow,
     ReplyOptions,
+    Revision,
     SpokenChunk,
     Transcript,
     TurnSignal,
@@ -271,6 +272,13 @@ class Recognizer(Protocol):
 
     def finish(self) -> Sequence[Transcript]:
         """Commit the rest; free right after `preview`."""
+        ...
+
+    def revise(self) -> Revision | None:
+        """What was heard, heard again as a whole; None where there is nothing to hear again.
+
+        Nothing is committed, and going on after it is as if nobody had asked.
+        """
         ...
 
 

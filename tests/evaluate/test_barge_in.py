@@ -41,6 +41,9 @@ class Knows:
     def finish(self) -> list[Transcript]:
         return [Transcript(committed=self.preview().spans)]
 
+    def revise(self) -> None:
+        return None
+
 
 @pytest.mark.parametrize(("text", "stops"), [(" Mm-hmm.", False), (" No, wait.", True)])
 def test_words_decide_where_sound_would_stop(tmp_path: Path, text: str, stops: bool) -> None:

@@ -55,6 +55,9 @@ class ScriptedRecognizer:
     def finish(self) -> list[Transcript]:
         return [Transcript(committed=self.preview().spans)]
 
+    def revise(self) -> None:
+        return None
+
 
 class ScriptedWhisper:
     """Counts how many turns it heard."""

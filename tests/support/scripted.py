@@ -127,7 +127,7 @@ class ScriptedRecognizer:
 
     def preview(self) -> Preview:
         self._script.previews += 1
-        return Preview(self._tail(self._end), revision=self._revision())
+        return Preview(self._tail(self._end))
 
     def overhear(self) -> str:
         return "".join(span.text for span in self._tail(self._end))
@@ -135,7 +135,7 @@ class ScriptedRecognizer:
     def finish(self) -> Sequence[Transcript]:
         return [Transcript(self._take(self._end))]
 
-    def _revision(self) -> Revision | None:
+    def revise(self) -> Revision | None:
         if self._script.revision is None:
             return None
         kept, texts = self._script.revision

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import WhisperForConditionalGeneration
 
 from textpro_stream.config import WhisperOptions
-from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Ending, Preview, TokenSpan, Transcript
+from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, Ending, TokenSpan, Transcript
 from textpro_stream.whisper import Recognizer, WhisperPro
 from textpro_stream.whisper.blocks import Grid
 from textpro_stream.whisper.decoding import Encode, encode
@@ -439,13 +439,6 @@ def doubting(model: WhisperPro, doubted: float = 0.0) -> Policy:
     return replace(model.policy, revise=True, commit=replace(model.policy.commit, doubted=doubted))
 
 
-def in_full(told: Sequence[TokenSpan], preview: Preview) -> list[TokenSpan]:
-    """A turn's words, were it to end here."""
-    if preview.revision is None:
-        return [*told, *preview.spans]
-    return [*told[: preview.revision.kept], *preview.revision.spans]
-
-
 @modest
 @given(tune=tunes)
 def test_words_in_doubt_are_in_the_end_what_the_audio_says_in_one_block(
@@ -455,9 +448,14 @@ def test_words_in_doubt_are_in_the_end_what_the_audio_says_in_one_block(
     whole = listener.open(policy=replace(rules, grid=Grid(block=1400, look_ahead=0)))
     whole.push(AudioChunk(tune, 0))
     recognizer = listener.open(policy=rules)
-    told = committed([t for chunk in pieces(tune) for t in recognizer.push(chunk)])
-    found, wanted = in_full(told, recognizer.preview()), whole.preview().spans
-    assert [span.ids for span in found] == [span.ids for span in wanted]
+    for chunk in pieces(tune):
+        recognizer.push(chunk)
+    revision, expected = recognizer.revise(), whole.revise()
+    assert revision is not None
+    assert expected is not None
+    assert revision.kept == 0
+    found, wanted = revision.spans, expected.spans
+    assert [(s.ids, s.start, s.end) for s in found] == [(s.ids, s.start, s.end) for s in wanted]
 
 
 @modest
@@ -469,19 +467,18 @@ def test_hearing_again_in_between_changes_nothing(
     found = []
     for i, chunk in enumerate(pieces(tune)):
         if i in at:
-            recognizer.preview()
+            recognizer.revise()
         found += recognizer.push(chunk)
-    last = recognizer.preview()
-    assert recognizer.finish()[0].committed == last.spans  # what was committed stands
-    plain = run(listener, tune)
-    assert [Heard.of(span) for span in committed(found)] == plain[: len(committed(found))]
+    recognizer.revise()
+    found += recognizer.finish()
+    assert [Heard.of(span) for span in committed(found)] == run(listener, tune)
 
 
 def test_a_long_turn_is_heard_again_from_its_last_roll_on(listener: WhisperPro) -> None:
     audio = np.concatenate([melody(20, 4), silence(1.5), melody(12, 4)])
     recognizer = listener.open(640, policy=doubting(listener))
     found = [s for c in pieces(audio, start=640) for s in committed(recognizer.push(c))]
-    revision = recognizer.preview().revision
+    revision = recognizer.revise()
     assert recognizer.work.segments > 1
     assert revision is not None
     assert 0 < revision.kept <= len(found)
@@ -494,8 +491,8 @@ def test_words_that_are_sure_are_not_heard_again(listener: WhisperPro) -> None:
     for chunk in pieces(melody(3, 1)):
         recognizer.push(chunk)
     assert recognizer.preview().spans
-    assert recognizer.preview().revision is None
+    assert recognizer.revise() is None
 
 
 def test_nothing_heard_is_nothing_to_hear_again(listener: WhisperPro) -> None:
-    assert not listener.open(policy=doubting(listener)).preview().spans
+    assert listener.open(policy=doubting(listener)).revise() is None

@@ -157,7 +157,9 @@ def recognize(
             _commit(told, transcript.committed, chunk.end)
             spans += transcript.committed
             told.show(text_of(transcript.hypothesis))
-    revised = recognizer.preview().revised(spans) if isinstance(recognizer, Recognizer) else None
+    revised = None
+    if isinstance(recognizer, Recognizer) and (revision := recognizer.revise()):
+        revised = revision.of(spans, recognizer.preview().spans)
     for transcript in recognizer.finish():
         _commit(told, transcript.committed, len(audio))
     text = told.turn if revised is None else text_of(revised)

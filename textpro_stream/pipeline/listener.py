@@ -276,15 +276,17 @@ class Listener:
         """Ask how likely it is that this is the end, and tell the endpointer.
 
         How likely it will be if the silence lasts is known already: the draft waits until it would
-        be ready just in time, and a pause that is over before costs none.
+        be ready just in time, and a pause that is over before costs none. So does the second look
+        at words in doubt. What it says is not what the head was trained on, so it is not asked.
         """
-        silence, asked = self.position - turn.silent_since, turn.as_open(over=True)
+        silence, asked = self.position - turn.silent_since, turn.heard
         p_end = partial(self._end_of_turn.p_end, asked)
         self._endpointer.evidence(p_end(silence))
         if turn.drafts or not has_words(asked.text):
             return
         if self._endpointer.ends_soon(p_end, silence):
             turn.drafts = True
+            turn.revise()
             self._events.append(TurnEager(turn.number, self.position))
             self._decided = turn
 
@@ -306,6 +308,8 @@ class Listener:
         committed = self._recognize(turn, [frame]) if frame else []
         if turn.held is None:  # no pause came before
             turn.pause()
+        if not turn.drafts:
+            turn.revise()
         committed += self._take(turn, turn.recognizer.finish())
         turn.tail = ()
         if turn.revised is not None:

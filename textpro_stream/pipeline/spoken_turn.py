@@ -38,7 +38,7 @@ class SpokenTurn:
     @property
     def text(self) -> str:
         """All of its words, the preview's included."""
-        return self.as_open(over=True).text
+        return text_of(self.revised or (*self.spans, *self.tail))
 
     def as_open(self, *, over: bool) -> OpenTurn:
         """The turn as it is told to whoever replies."""
@@ -46,11 +46,20 @@ class SpokenTurn:
             return OpenTurn(self.number, self.revised, (), over, self.ending)
         return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over, self.ending)
 
+    @property
+    def heard(self) -> OpenTurn:
+        """The turn as streaming heard it, were this its end."""
+        return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), True, self.ending)
+
     def pause(self) -> None:
         """Ask what its words are, were this its end."""
         preview = self.recognizer.preview()
         self.tail, self.ending = preview.spans, preview.ending
-        self.revised = preview.revised(self.spans)
+
+    def revise(self) -> None:
+        """Hear it again as a whole, and take what that says where it says something else."""
+        revision = self.recognizer.revise()
+        self.revised = None if revision is None else revision.of(self.spans, self.tail)
 
 
 @dataclass(slots=True)

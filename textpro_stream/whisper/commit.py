@@ -36,7 +36,7 @@ class CommitRule:
 
     def in_doubt(self, words: Sequence[Drafted]) -> bool:
         """Whether hearing these words again may change them for the better."""
-        return not words or min(word.logprob for word in words) <= self.doubted
+        return min((word.logprob for word in words), default=0.0) <= self.doubted
 
     def n_agreed(
         self, outcome: Outcome, before: Sequence[Drafted], view: View, tokens: Tokens

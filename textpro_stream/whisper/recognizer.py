@@ -74,6 +74,7 @@ class Recognizer:
         # As the segment began: words that it hears again, spans committed before it, their end.
         self._opened: tuple[Sequence[Drafted], int, int] = (), 0, start
         self._preview: Preview | None = None
+        self._previewed: list[Drafted] = []  # its tokens
         whisper = model.model
         edge = torch.zeros(0, whisper.dims.d_model, dtype=whisper.dtype, device=whisper.device)
         self._edge = edge  # final states, newest last
@@ -85,7 +86,7 @@ class Recognizer:
         """Take audio; give what the blocks that it completes have changed."""
         if self._finished:
             raise RuntimeError("push after finish: open a new recognizer for the next turn")
-        self._preview = None
+        self._preview, self._previewed = None, []
         self._pending.append(item.samples)
         self._n_pending += len(item.samples)
         block = self._policy.grid.block * POSITION_HOP
@@ -100,18 +101,15 @@ class Recognizer:
     def preview(self) -> Preview:
         """What `finish` would commit, were the audio to end here.
 
-        Nothing is committed. If no audio is pushed in between, `finish` reuses the result. Where
-        words are in doubt, the segment is encoded anew, each position seeing all others: what
-        streaming has made final, in the encoder and of the words, had seen less.
+        Nothing is committed. If no audio is pushed in between, `finish` reuses the result.
         """
         if self._preview is None:
-            doubted = self._policy.revise and self._policy.commit.in_doubt(self._since_opened)
-            self._preview = self._hear_again() if doubted else self._speculate(SILENCE)
+            self._preview, self._previewed = self._speculate(SILENCE)
         return self._preview
 
     def overhear(self) -> str:
         """Roughly the words of `preview`, for less: enough to know whether there are any."""
-        told = self._preview or self._speculate(BRIEF_SILENCE)
+        told = self._preview or self._speculate(BRIEF_SILENCE)[0]
         return text_of(told.spans)
 
     def finish(self) -> Sequence[Transcript]:
@@ -120,6 +118,35 @@ class Recognizer:
         self._finished = True
         self.work.tokens_committed += sum(len(span.ids) for span in spans)
         return (Transcript(committed=spans),)
+
+    def revise(self) -> Revision | None:
+        """Encode the segment anew, each position seeing all others, and decode it from its start.
+
+        What streaming has made final, in the encoder and of the words, had seen less. In a slot of
+        its own, so it leaves no trace. None also where the policy does not want it, where no word
+        is in doubt, and where the text does not come to its end.
+        """
+        self.preview()
+        n_heard, policy = self._n_whole, self._policy
+        carried, kept, after = self._opened
+        words = [*self._segment.committed[len(carried) :], *self._previewed]
+        if n_heard <= 0 or not policy.revise or not policy.commit.in_doubt(words):
+            return None
+        model = self._model
+        spectrum, available = self._closed(n_heard, WHOLE_SILENCE)
+        slot = model.pool.take()
+        with self._observer.span("encoder"):
+            mel = spectrum.look(available, n_heard)
+            encode(model.model, [Encode(slot, mel, 0, available)], whole=True)
+        segment = self._segment_in(slot, carried)
+        segment.draft = words  # verified in one pass, and decoded anew from the first that is other
+        with self._observer.span("decoder"):
+            outcome = segment.look(View(available, n_heard, True, spectrum.levels))
+        self.work.positions_provisional += available
+        self.work.decoder_passes += segment.passes
+        if outcome.why not in ("end", "silence"):
+            return None  # a guard ended it, perhaps in the middle: what was committed is safer
+        return Revision(kept, self._spans(outcome.draft, after))
 
     def _step(self, audio: NDArray[np.float32]) -> Transcript:
         """One block."""
@@ -170,65 +197,19 @@ class Recognizer:
         """The last states up to now, new ones included."""
         return torch.cat([self._edge, states])[-EDGE:]
 
-    def _speculate(self, silence: int) -> Preview:
+    def _speculate(self, silence: int) -> tuple[Preview, list[Drafted]]:
         """Decode to the end over the pending audio and silence (samples).
 
         Leaves no trace: nothing becomes final, and the next block overwrites what was written.
         """
         n_heard = self._n_whole
         if n_heard <= 0:
-            return Preview()
+            return Preview(), []
         spectrum, available = self._closed(n_heard, silence)
         first = self._segment.length
         outcome, states = self._look(spectrum, available, 0, n_heard, final=True)
         edge = self._newest(states[: max(0, n_heard - first)])
-        return Preview(self._spans(outcome.draft), _ending(outcome, edge))
-
-    def _hear_again(self) -> Preview:
-        """As `_speculate`, over the whole segment encoded anew, in a slot of its own."""
-        n_heard = self._n_whole
-        if n_heard <= 0:
-            return Preview()
-        model, segment = self._model, self._segment
-        spectrum, available = self._closed(n_heard, WHOLE_SILENCE)
-        slot = model.pool.take()
-        with self._observer.span("encoder"):
-            mel = spectrum.look(available, n_heard)
-            states = encode(model.model, [Encode(slot, mel, 0, available)], whole=True)[0]
-        view = View(available, n_heard, True, spectrum.levels)
-        carried, kept, after = self._opened
-        anew = self._segment_in(slot, carried)
-        # Verified in one pass, and decoded anew from the first that is other.
-        anew.draft = self._since_opened
-        with self._observer.span("decoder"):
-            outcome = anew.look(view)
-        self.work.positions_provisional += available
-        self.work.decoder_passes += anew.passes
-        edge = states[:n_heard][-EDGE:]
-        committed = [d.token for d in segment.committed[len(carried) :]]
-        n, words = len(committed), outcome.draft
-        if [d.token for d in words[:n]] == committed:
-            return Preview(self._spans(words[n:]), _ending(outcome, edge))
-        if outcome.why in ("end", "silence"):
-            ending, last = _ending(outcome, edge), segment.last_position
-            later = (i for i, d in enumerate(words) if d.position > last and self._begins(d))
-            tail = words[next(later, len(words)) :]
-            return Preview(self._spans(tail), ending, Revision(kept, self._spans(words, after)))
-        # A guard ended it, perhaps in the middle: what was committed is safer.
-        forced = self._segment_in(slot, segment.committed)
-        forced.draft = segment.draft
-        with self._observer.span("decoder"):
-            outcome = forced.look(view)
-        self.work.decoder_passes += forced.passes
-        return Preview(self._spans(outcome.draft), _ending(outcome, edge))
-
-    def _begins(self, drafted: Drafted) -> bool:
-        return self._model.tokens.starts_word(drafted.token)
-
-    @property
-    def _since_opened(self) -> list[Drafted]:
-        """The segment's words, committed and drafted, but for those of the one before."""
-        return [*self._segment.committed[len(self._opened[0]) :], *self._segment.draft]
+        return Preview(self._spans(outcome.draft), _ending(outcome, edge)), outcome.draft
 
     @property
     def _n_whole(self) -> int:
