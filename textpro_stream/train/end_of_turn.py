@@ -33,13 +33,12 @@ from textpro_stream.evaluate.manifest import comma_separated
 from textpro_stream.evaluate.policies import MOMENTS_S, Floats
 from textpro_stream.evaluate.turns import Turn, read_turns
 from textpro_stream.train.harper_valley import write_manifest
-from textpro_stream.train.regression import FOLDS, Examples, alike, cross_validate, fit
+from textpro_stream.train.regression import FOLDS, TALK, Examples, alike, cross_validate, fit
 from textpro_stream.train.synthetic_turns import make_turns
 from textpro_stream.turn.features import ENDING, MARK, NAMES
 from textpro_stream.turn.head import Head, HeadWeights
 
 BUDGETS = np.array([0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.9])
-TALK = frozenset({"assistant", "dialogue"})  # kinds whose pauses a conversation meets
 COMPONENTS = 16  # of encoder states, in the ablation
 _FILE, _REPORT = "end_of_turn.safetensors", "report.md"
 _HARPER_VALLEY = "harper_valley.jsonl"
@@ -111,10 +110,10 @@ def train(examples: Examples, options: TurnOptions, ridge: float) -> tuple[HeadW
     Raises:
         ConfigError: ends or pauses of real talk are missing, or there is one speaker.
     """
-    talk = np.isin(examples.kinds, list(TALK))
+    talk = np.isin(examples.kinds, TALK)
     for label, told in ((1.0, "ends"), (0.0, "holds")):
         if not (talk & (examples.ends == label)).any():
-            raise ConfigError(f"no {told} of real talk to train on; give kinds {sorted(TALK)}")
+            raise ConfigError(f"no {told} of real talk to train on; give kinds {list(TALK)}")
     if len(set(examples.groups[talk])) < 2:
         raise ConfigError("all of one speaker: nothing would tell what it is worth for others")
     odds = cross_validate(examples, ridge)
@@ -142,7 +141,7 @@ def train(examples: Examples, options: TurnOptions, ridge: float) -> tuple[HeadW
 
 def ablations(examples: Examples, ridge: float) -> str:
     """Which evidence carries it: AUC on speakers not seen, each part alone and left out."""
-    talk = np.isin(examples.kinds, list(TALK))
+    talk = np.isin(examples.kinds, TALK)
     calls = examples.kinds == "dialogue"
     parts = {
         "recogniser's ending": [n for n, name in enumerate(NAMES) if name in ENDING],

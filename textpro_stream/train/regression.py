@@ -15,6 +15,7 @@ from textpro_stream.train.synthetic_turns import SYNTHETIC
 from textpro_stream.turn.features import NAMES, features
 
 FOLDS = 8
+TALK = ("assistant", "dialogue")  # kinds whose pauses a conversation meets
 SHARE = 0.3  # of synthetic examples, in weight, against real ones
 
 
@@ -80,13 +81,16 @@ def cross_validate(examples: Examples, ridge: float) -> Floats:
 def alike(examples: Examples) -> Floats:
     """Weights that let ends and pauses count the same within each kind, and the kinds too, (n,).
 
-    Else the kind would be the label: orders end, and readers go on. Synthetic kinds together count
-    a share of the real ones: they teach numbers, names and lists, and nothing about voices.
+    Else the kind would be the label: readers go on. Orders and calls are one kind, talk: alone, the
+    few pauses inside orders, most too short to be taken for an end, would weigh as much as their
+    many ends. Synthetic kinds together count a share of the real ones: they teach numbers, names
+    and lists, and nothing about voices.
     """
     weights = np.zeros(len(examples.ends))
-    for kind in set(examples.kinds):
+    kinds = np.where(np.isin(examples.kinds, TALK), "talk", examples.kinds)
+    for kind in set(kinds):
         for label in (0.0, 1.0):
-            those = (examples.kinds == kind) & (examples.ends == label)
+            those = (kinds == kind) & (examples.ends == label)
             if those.any():
                 weights[those] = 1 / those.sum()
     synthetic = np.char.startswith(examples.kinds, SYNTHETIC)
