@@ -35,7 +35,7 @@ class Guards:
     beyond: int = 30  # positions behind the audio where no word can lie; its end is blurred: 0.6 s
 
     # tiny.en, measured on speech and on noise: confidences shift with size and training.
-    no_speech: float = 0.6  # probability above which an utterance begins only with confident words
+    no_speech: float = 0.4  # probability above which an utterance begins only with confident words
     speech: float = 0.3  # probability of no-speech below which it is speech, however unclear
     unsure: float = -1.2  # mean logprob below which an utterance has not begun
     doubtful: float = -0.9  # the same, where no-speech is probable
