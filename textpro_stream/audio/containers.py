@@ -99,6 +99,7 @@ class Window(io.RawIOBase):
         """The next byte."""
         return self._at
 
+    # typeshed wants any writable buffer taken; callers in `io` give a memoryview.
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill a buffer as far as the window goes."""
         wanted = max(0, min(len(buffer), self._size - self._at))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from textpro_stream.contracts import AudioChunk, Ending, OpenTurn, TokenSpan, has_words, text_of
 from textpro_stream.ports import Recognizer
@@ -44,7 +44,7 @@ class SpokenTurn:
         """The turn as it is told to whoever replies."""
         if self.revised is not None:
             return OpenTurn(self.number, self.revised, (), over, self.ending)
-        return OpenTurn(self.number, tuple(self.spans), tuple(self.tail), over, self.ending)
+        return replace(self.heard, over=over)
 
     @property
     def heard(self) -> OpenTurn:
