@@ -36,6 +36,10 @@ class WhisperOptions(Checked):
     adapter: str = "auto"
     # Of the layers. auto: int8 on the CPU (docs/notes/0015), float32 elsewhere.
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    # What of a word tells how it was said: pooled, a lower encoder layer weighted by the decoder's
+    # attention; middle, the middle decoder state, as in the paper. auto: what the checkpoint was
+    # trained with, pooled where that is not said (docs/notes/0013-prosody-vector.md).
+    prosody: Literal["auto", "pooled", "middle"] = "auto"
     commit: Literal["agreement", "attention"] = "agreement"  # two drafts agree | frame is old
     # Hear a turn again as a whole at each pause, and reply to the words as they are then; they are
     # told in `transcript.revised`. Fewer errors, more work in each pause.

@@ -54,8 +54,8 @@ class TokenSpan:
     start: int  # samples
     end: int  # samples, exclusive
     logprob: float  # mean per token, natural log, <= 0
-    # (n_ids, d_prosody) float32, on the host: middle decoder layer, step that made each token; None
-    # if typed
+    # (n_ids, d_prosody) float32, on the host: how each token was said, see `[whisper] prosody`;
+    # None if typed
     states: Tensor | None
 
 
@@ -117,7 +117,7 @@ class ProsodyWindow:
     start: int  # samples
     end: int  # samples, exclusive; consecutive windows overlap
     n_tokens: int  # token spans pooled; never 0
-    embedding: NDArray[np.float32]  # (d_prosody,) mean of the token states in the window
+    embedding: NDArray[np.float32]  # (d_prosody,) mean of the tokens' states in the window
     f0_hz: float | None  # median over voiced frames; None if unvoiced
     f0_semitones: float | None  # against the speaker's running median; None if unvoiced
     energy_dbfs: float  # RMS of the frames in the window; 0 is full scale

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from textpro_stream.whisper import WhisperPro
 
 Folders = dict["Kind", Path]
+CONFIG_NAME = "textpro_config.json"  # beside the LLM of a released TextPro checkpoint
 
 
 class Engine:
@@ -237,8 +238,10 @@ async def _load_asr(
     where = await device  # imports torch: two threads doing so would wait for each other
     from textpro_stream.whisper import WhisperPro
 
-    folder = folders["whisper"]
-    return await in_thread(partial(WhisperPro.load, folder, settings.whisper, where))
+    options = settings.whisper
+    if options.prosody == "auto" and (folders.get("llm", Path()) / CONFIG_NAME).is_file():
+        options = replace(options, prosody="middle")  # a TextPro checkpoint reads the paper's
+    return await in_thread(partial(WhisperPro.load, folders["whisper"], options, where))
 
 
 async def _device_thread(device: asyncio.Task[torch.device]) -> DeviceThread:
@@ -264,7 +267,7 @@ async def _load_llm(
     from textpro_stream.llm.local import LocalEngine
 
     folder, d_prosody = folders["llm"], None
-    if settings.llm.projector or (folder / "textpro_config.json").is_file():
+    if settings.llm.projector or (folder / CONFIG_NAME).is_file():
         d_prosody = (await asr).d_prosody  # a projector has to fit the recognizer
     load = partial(LanguageModel.load, folder, settings.llm, where, d_prosody=d_prosody)
     return LocalEngine(await in_thread(load), await thread)

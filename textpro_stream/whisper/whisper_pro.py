@@ -17,6 +17,7 @@ from textpro_stream.whisper.offline import Offline
 from textpro_stream.whisper.policy import Policy
 from textpro_stream.whisper.recognizer import Recognizer
 from textpro_stream.whisper.tokens import Tokens
+from textpro_stream.whisper.vector import Vector
 from textpro_stream.whisper.weights import load_weights
 
 
@@ -44,9 +45,10 @@ class WhisperPro:
         vocabulary = Vocabulary(self.model.decoder.embedding, int8=device.type == "cpu")
         self.model.vocabulary = vocabulary
         self.tokens = Tokens(folder, dims.n_vocabulary)
-        self.decoder = GreedyDecoder(self.model, self.tokens)
+        self.vector = Vector.of(options.prosody, folder, dims)
+        self.decoder = GreedyDecoder(self.model, self.tokens, self.vector)
         self.filters = mel_filters(dims.n_mels).to(device)
-        self.pool = Pool(dims, self.model.dtype, device)
+        self.pool = Pool(dims, self.model.dtype, device, layers=self.vector.layers)
 
     @classmethod
     def load(cls, folder: Path, options: WhisperOptions, device: torch.device) -> WhisperPro:
@@ -55,8 +57,8 @@ class WhisperPro:
 
     @property
     def d_prosody(self) -> int:
-        """Width of a token's prosody state."""
-        return self.model.dims.d_model
+        """Width of a token's prosody vector."""
+        return self.vector.width(self.model.dims)
 
     def open(
         self,
