@@ -59,10 +59,16 @@ class WhisperOptions(Checked):
 
 @dataclass(frozen=True, slots=True)
 class ProsodyOptions(Checked):
-    """`[prosody]`: sliding windows over the committed words."""
+    """`[prosody]`: sliding windows over the committed words, and tone of voice."""
 
     window_ms: Annotated[int, Range(200, 30_000)] = 2000
     hop_ms: Annotated[int, Range(100, 30_000)] = 1000
+    # Tell how each window and each turn sounds, in `prosody.window` and `turn.tone`. What is
+    # guessed, and how often wrongly, is in docs/notes/0013-prosody-vector.md.
+    tone: bool = True
+    # What reads emotion and arousal off the recogniser's states: auto takes the one that is shipped
+    # for it, if any; or a file made by `textpro train tone`.
+    readout: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

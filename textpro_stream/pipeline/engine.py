@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import torch
 
     from textpro_stream.ports import Progress
+    from textpro_stream.prosody.tone import ToneHead
     from textpro_stream.speech import Voice
     from textpro_stream.store import Kind
     from textpro_stream.whisper import WhisperPro
@@ -59,10 +60,12 @@ class Engine:
         voice: Voice | None,
         device: DeviceThread,
         clock: Clock,
+        tone: ToneHead | None = None,
     ) -> None:
         self.settings = settings
         self.asr, self.llm, self.voice = asr, llm, voice
         self._vad, self._device, self._clock = vad, device, clock
+        self._tone = tone
         self._health, self._lateness = Health(), Lateness()
 
     @classmethod
@@ -99,6 +102,7 @@ class Engine:
                 where = tasks.create_task(in_thread(partial(torch_device, settings.device)))
                 device = tasks.create_task(_device_thread(where))
                 asr = tasks.create_task(_load_asr(folders, settings, where))
+                tone = tasks.create_task(_load_tone(settings, asr))
                 llm = tasks.create_task(_load_llm(folders, settings, replies, where, device, asr))
                 vad = tasks.create_task(
                     in_thread(partial(load_vad, settings.turn, folders.get("vad")))
@@ -117,6 +121,7 @@ class Engine:
             voice=voice.result(),
             device=device.result(),
             clock=clock or MonotonicClock(),
+            tone=tone.result(),
         )
 
     @property
@@ -178,7 +183,7 @@ class Engine:
         listener = Listener(
             lambda start: self.asr.open(start, context.trace),
             Endpointer(self._vad.open(), settings.turn, end_of_turn.p_required),
-            ProsodyTracker(settings.prosody),
+            ProsodyTracker(settings.prosody, self._tone),
             BargeIn(settings.turn),
             end_of_turn=end_of_turn,
             numbers=numbers,
@@ -242,6 +247,14 @@ async def _load_asr(
     if options.prosody == "auto" and (folders.get("llm", Path()) / CONFIG_NAME).is_file():
         options = replace(options, prosody="middle")  # a TextPro checkpoint reads the paper's
     return await in_thread(partial(WhisperPro.load, folders["whisper"], options, where))
+
+
+async def _load_tone(settings: Settings, asr: asyncio.Task[WhisperPro]) -> ToneHead | None:
+    if not settings.prosody.tone:
+        return None
+    from textpro_stream.prosody.tone import find_tone
+
+    return find_tone(settings.prosody.readout, (await asr).fingerprint)
 
 
 async def _device_thread(device: asyncio.Task[torch.device]) -> DeviceThread:

@@ -18,7 +18,7 @@ from textpro_stream.whisper.policy import Policy
 from textpro_stream.whisper.recognizer import Recognizer
 from textpro_stream.whisper.tokens import Tokens
 from textpro_stream.whisper.vector import Vector
-from textpro_stream.whisper.weights import load_weights
+from textpro_stream.whisper.weights import fingerprint_of, load_weights
 
 
 class WhisperPro:
@@ -47,6 +47,7 @@ class WhisperPro:
         self.tokens = Tokens(folder, dims.n_vocabulary)
         self.vector = Vector.of(options.prosody, folder, dims)
         self.decoder = GreedyDecoder(self.model, self.tokens, self.vector)
+        self._base = fingerprint_of(folder)
         self.filters = mel_filters(dims.n_mels).to(device)
         self.pool = Pool(dims, self.model.dtype, device, layers=self.vector.layers)
 
@@ -59,6 +60,11 @@ class WhisperPro:
     def d_prosody(self) -> int:
         """Width of a token's prosody vector."""
         return self.vector.width(self.model.dims)
+
+    @property
+    def fingerprint(self) -> str:
+        """Whose vectors these are. An adapter changes them a little, so it does not count."""
+        return f"{self._base} {self.vector}"
 
     def open(
         self,
