@@ -130,7 +130,7 @@ def describe_tone(tone: ToneReading) -> str:
     if tone.arousal is not None:
         said.append("agitated" if tone.arousal > 0.5 else "calm")
     if tone.guess != UNSURE:
-        said.append(f"perhaps {tone.guess} (a guess, {100 * tone.emotion[tone.guess]:.0f} %)")
+        said.append(f"perhaps {tone.guess} (a guess: about two in five are right)")
     return ", ".join(said) or UNSURE
 
 
