@@ -111,7 +111,8 @@ class ListenedFrame:
 
 
 UNSURE = "unsure"
-# Probability from which an emotion is named: about twice that of the next best, on average.
+# Probability from which an emotion is named: of other recordings a quarter, and half of those are
+# right (docs/notes/0013-prosody-vector.md).
 NAMED = 0.4
 
 

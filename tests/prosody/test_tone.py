@@ -33,7 +33,7 @@ WEIGHTS = ToneWeights(
     emotion_bias=np.zeros(2, np.float32),
     arousal=np.array([2.0, 0.0], np.float32),
     arousal_bias=np.zeros(1, np.float32),
-    trust=np.array([0.5], np.float32),
+    trust=np.array([0.5, 1.0], np.float32),
     recogniser="ours",
 )
 HEAD = ToneHead(WEIGHTS)

@@ -36,7 +36,7 @@ def clips(
 
 
 def test_it_learns_what_the_states_tell(tmp_path: Path) -> None:
-    weights, report = train([clips()], 0.01, 0.4, "ours")
+    weights, report = train([clips()], 0.01, "ours")
     weights.save(tmp_path / "tone.safetensors")
     head = find_tone(str(tmp_path / "tone.safetensors"), "ours")
     assert head is not None
@@ -51,10 +51,13 @@ def test_it_learns_what_the_states_tell(tmp_path: Path) -> None:
 
 def test_probabilities_are_lowered_to_what_is_right_elsewhere() -> None:
     """On its own corpus it is nearly always right; elsewhere 0.4, and so it says."""
-    weights, _ = train([clips()], 0.01, 0.4, "ours")
+    weights, _ = train([clips()], 0.01, "ours")
     head = ToneHead(weights)
     likeliest = [max(head.emotion(one.mean()).values()) for one in clips(seed=1)]
     assert np.mean(likeliest) == pytest.approx(0.4, abs=0.05)
+    told = [head.arousal(one.mean()) for one in clips(seed=1)]
+    sure = [abs(value - 0.5) for value in told if value is not None]
+    assert np.mean(sure) == pytest.approx(0.3, abs=0.05)  # 0.8 of agitated and calm
 
 
 def test_several_corpora_tell_that_themselves() -> None:
@@ -63,13 +66,13 @@ def test_several_corpora_tell_that_themselves() -> None:
     turned = [
         Said(one.clip, np.roll(one.states, 1, axis=1), one.ids, one.acoustics) for one in other
     ]
-    weights, report = train([[*clips(), *turned]], 0.01, 0.9, "ours")
+    weights, report = train([[*clips(), *turned]], 0.01, "ours", across=0.9)
     assert weights.trust[0] < 0.2
     assert "corpus not heard" in report
 
 
 def test_noise_is_told_as_noise() -> None:
-    weights, _ = train([clips(told=0.0)], 0.01, 1.0, "ours")
+    weights, _ = train([clips(told=0.0)], 0.01, "ours", across=1.0)
     head = ToneHead(weights)
     likeliest = [max(head.emotion(one.mean()).values()) for one in clips(told=0.0, seed=1)]
     assert np.mean(likeliest) < 0.5
@@ -78,7 +81,7 @@ def test_noise_is_told_as_noise() -> None:
 def test_clips_without_words_are_counted_and_not_judged() -> None:
     said = clips()
     silent = Said(said[0].clip, said[0].states[:0], (), said[0].acoustics)
-    weights, report = train([[*said, silent]], 0.01, 0.4, "ours")
+    weights, report = train([[*said, silent]], 0.01, "ours")
     assert "48 clips with words of 49" in report
     assert figures("Ours", [*said, silent], ToneHead(weights)).without_words == 1
 
@@ -86,7 +89,7 @@ def test_clips_without_words_are_counted_and_not_judged() -> None:
 @pytest.mark.parametrize("some", [slice(0, 48, 4), slice(0, 48, 3)])
 def test_one_speaker_or_one_label_teaches_nothing(some: slice) -> None:
     with pytest.raises(ConfigError, match="two or more"):
-        train([clips()[some]], 0.01, 0.4, "ours")
+        train([clips()[some]], 0.01, "ours")
 
 
 def test_calibration_is_how_far_sureness_is_off() -> None:

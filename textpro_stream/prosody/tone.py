@@ -4,8 +4,8 @@
 
 W is a logistic regression on acted speech, sure of itself among voices recorded like those that it
 was trained on. `trust` is what is left of that on other recordings, so the numbers say how often
-the guess will be right there. Knows nothing of words, and keeps nothing. Trained by
-`textpro train tone`.
+the guess will be right there; arousal has a trust of its own. Knows nothing of words, and keeps
+nothing. Trained by `textpro train tone`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ToneWeights:
     emotion_bias: Floats  # (n_labels,)
     arousal: Floats  # (d_prosody,)
     arousal_bias: Floats  # (1,)
-    trust: Floats  # (1,) of the emotion's probabilities, 0 to 1
+    trust: Floats  # (2,) of the emotion's probabilities and of arousal's, 0 to 1
     recogniser: str  # whose states: `WhisperPro.fingerprint`
 
     def save(self, path: Path) -> None:
@@ -91,7 +91,8 @@ class ToneHead:
             state: mean of some tokens' states, (d_prosody,).
         """
         odds = float(self._weights.arousal @ state + self._weights.arousal_bias[0])
-        probability = 1 / (1 + math.exp(-min(max(odds, -30.0), 30.0)))
+        trust = float(self._weights.trust[1])
+        probability = trust / (1 + math.exp(-min(max(odds, -30.0), 30.0))) + (1 - trust) / 2
         return None if abs(probability - 0.5) < DOUBT else probability
 
     def emotion(self, state: Floats) -> dict[str, float]:

@@ -36,7 +36,8 @@ from textpro_stream.train.augment import Augmentation, augment
 from textpro_stream.train.regression import fit
 
 _FILE, _REPORT = "tone.safetensors", "report.md"
-ACROSS = 0.4  # measured: docs/notes/0013-prosody-vector.md
+# Shares that are right on recordings of another kind, measured: docs/notes/0013-prosody-vector.md.
+ACROSS, AROUSED_ACROSS = 0.4, 0.8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of emotions that are right on a corpus not trained on; measured instead where"
         " the manifest holds several",
     )
+    parser.add_argument(
+        "--aroused-across",
+        type=float,
+        default=AROUSED_ACROSS,
+        help="the same of agitated against calm",
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -73,7 +80,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
         cache = args.out / f"heard_{copy}.npz"
         said.append(hear(clips, whisper, name=f"{name} {copy}", cache=cache, change=change))
-    weights, report = train(said, args.ridge, args.across, whisper.fingerprint)
+    weights, report = train(
+        said,
+        args.ridge,
+        whisper.fingerprint,
+        across=args.across,
+        aroused_across=args.aroused_across,
+    )
     weights.save(args.out / _FILE)
     (args.out / _REPORT).write_text(report, encoding="utf-8")
     print(report)
@@ -82,15 +95,21 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def train(
-    said: Sequence[Sequence[Said]], ridge: float, across: float, recogniser: str
+    said: Sequence[Sequence[Said]],
+    ridge: float,
+    recogniser: str,
+    *,
+    across: float = ACROSS,
+    aroused_across: float = AROUSED_ACROSS,
 ) -> tuple[ToneWeights, str]:
     """A readout, and what it is worth where it was not trained, as a text.
 
     Args:
         said: the clips as they are, then copies of them that were changed.
         ridge: penalty of squared weights, against a mean loss.
-        across: accuracy to expect on other corpora, where there is but one.
         recogniser: whose states these are.
+        across: accuracy to expect on other corpora, where there is but one.
+        aroused_across: the same of agitated against calm.
 
     Raises:
         ConfigError: one speaker or one label: nothing would tell what it is worth.
@@ -115,18 +134,21 @@ def train(
         abroad = _held_out(heard, states, corpora, "corpus", ridge) / warmth
         across = float((abroad.argmax(1) == true).mean())
     chance = 1 / len(labels)
-    trust = float(np.clip((across - chance) / max(right - chance, 1e-6), 0.0, 1.0))
+    trust = _trust(across, right, chance)
 
     agitated, aroused_odds = _arousal(plain, copies, by_speaker, ridge)
     scale = fit(aroused_odds[0][:, None], aroused_odds[1], np.ones(len(aroused_odds[1])), 1e-6)
     emotion, bias = _fit_softmax(heard, ridge)
+    p_aroused = 1 / (1 + np.exp(-(aroused_odds[0] * scale[0] + scale[1])))
+    aroused = aroused_odds[1].astype(int)
+    aroused_right = float(((p_aroused > 0.5) == aroused).mean())
     weights = ToneWeights(
         labels,
         emotion=(emotion / warmth).astype(np.float32),
         emotion_bias=(bias / warmth).astype(np.float32),
         arousal=(agitated[:-1] * scale[0]).astype(np.float32),
         arousal_bias=np.array([agitated[-1] * scale[0] + scale[1]], np.float32),
-        trust=np.array([trust], np.float32),
+        trust=np.array([trust, _trust(aroused_across, aroused_right, 0.5)], np.float32),
         recogniser=recogniser,
     )
     first = np.stack([one.mean(GROUP) for one in plain]).astype(np.float64)
@@ -158,8 +180,6 @@ def train(
             f" | {100 * recall(best, true):.1f} % |"
         )
     told = trust * shares + (1 - trust) * chance
-    p_aroused = 1 / (1 + np.exp(-(aroused_odds[0] * scale[0] + scale[1])))
-    aroused = aroused_odds[1].astype(int)
     off = calibration_error(shares, true)
     aroused_off = calibration_error(np.stack([1 - p_aroused, p_aroused], 1), aroused)
     lines += [
@@ -169,8 +189,9 @@ def train(
         f" the likeliest label is told with {told.max(1).mean():.2f} on average.",
         "",
         "Arousal (agitated against calm), speakers not heard:"
-        f" {100 * ((p_aroused > 0.5) == aroused).mean():.1f} % of {len(aroused)} right, calibration"
-        f" error {aroused_off:.3f}.",
+        f" {100 * aroused_right:.1f} % of {len(aroused)} right, calibration error"
+        f" {aroused_off:.3f} before trust. Trust {weights.trust[1]:.2f}, for"
+        f" {100 * aroused_across:.0f} % right on other recordings.",
     ]
     return weights, "\n".join(lines) + "\n"
 
@@ -280,6 +301,11 @@ def _arousal(
         odds[outside] = states[outside] @ found[:-1] + found[-1]
     told = np.array([float(one.clip.emotion in AGITATED) for one in plain])[chosen]
     return fit(heard.numbers, true, weights, penalty), (odds, told)
+
+
+def _trust(across: float, right: float, chance: float) -> float:
+    """What is left, on other recordings, of how much better than chance it is on its own."""
+    return float(np.clip((across - chance) / max(right - chance, 1e-6), 0.0, 1.0))
 
 
 def _fit_softmax(heard: _Examples, ridge: float) -> tuple[Floats, Floats]:
