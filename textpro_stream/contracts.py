@@ -111,9 +111,7 @@ class ListenedFrame:
 
 
 UNSURE = "unsure"
-# Probability from which an emotion is named: of other recordings a quarter, and half of those are
-# right (docs/notes/0013-prosody-vector.md).
-NAMED = 0.4
+NAMED = 0.5  # probability from which an emotion is named: likelier than all others together
 
 
 @dataclass(frozen=True, slots=True)

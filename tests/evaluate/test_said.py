@@ -13,7 +13,7 @@ from tiny_whisper import listening_model, melody, save
 
 from textpro_stream.config import WhisperOptions
 from textpro_stream.errors import ConfigError
-from textpro_stream.evaluate.said import N_ACOUSTICS, hear, read_labelled
+from textpro_stream.evaluate.said import N_ACOUSTICS, PLAIN, hear, read_labelled
 from textpro_stream.whisper import WhisperPro
 
 LINE = {"id": "a", "audio": "a.wav", "speaker": "s", "emotion": "anger", "source": "Ours (here)"}
@@ -56,6 +56,9 @@ def test_lines_without_an_emotion_are_passed_over(tmp_path: Path) -> None:
     path = write(tmp_path, LINE, {"id": "b", "audio": "nowhere", "text": "only words"})
     (clip,) = read_labelled(path)
     assert (clip.id, clip.corpus, clip.line) == ("a", "Ours", 1)
+    path = write(tmp_path, LINE, *({**LINE, "id": f"p{i}", "emotion": None} for i in range(9)))
+    some = read_labelled(path, plain=3)
+    assert [clip.emotion for clip in some] == ["anger", PLAIN, PLAIN, PLAIN]
     with pytest.raises(ConfigError, match="no clips with an emotion"):
         read_labelled(write(tmp_path, {"id": "b", "audio": "b.wav"}))
 

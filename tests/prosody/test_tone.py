@@ -29,11 +29,11 @@ from textpro_stream.prosody.tone import ToneHead, ToneWeights, find_tone
 Audio = NDArray[np.float32]
 WEIGHTS = ToneWeights(
     ("anger", "neutral"),
-    emotion=np.array([[4.0, 0.0], [-4.0, 0.0]], np.float32),
-    emotion_bias=np.zeros(2, np.float32),
+    emotion=np.array([[9.0, 0.0], [-9.0, 0.0], [0.0, 0.0]], np.float32),  # the last: plain speech
+    emotion_bias=np.array([0.0, 0.0, 9.0], np.float32),
     arousal=np.array([2.0, 0.0], np.float32),
     arousal_bias=np.zeros(1, np.float32),
-    trust=np.array([0.5, 1.0], np.float32),
+    arousal_trust=np.ones(1, np.float32),
     recogniser="ours",
 )
 HEAD = ToneHead(WEIGHTS)
@@ -122,7 +122,7 @@ def test_a_whisper_has_no_pitch_to_rise() -> None:
 
 def test_emotion_and_arousal_are_read_off_the_states() -> None:
     (angry,) = Talk().turn(voice(3, 150), state=ANGRY)
-    assert angry.emotion["anger"] == pytest.approx(0.75, abs=0.01)  # half of it is trusted
+    assert angry.emotion["anger"] == pytest.approx(0.75, abs=0.01)  # half of it is plain
     assert sum(angry.emotion.values()) == pytest.approx(1)
     assert angry.guess == "anger"
     assert angry.arousal == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-3)

@@ -25,7 +25,7 @@ from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate.bootstrap import interval
 from textpro_stream.evaluate.evidence import heard_with, load_hearing
 from textpro_stream.evaluate.manifest import comma_separated, spread
-from textpro_stream.evaluate.said import Said, hear, read_labelled
+from textpro_stream.evaluate.said import PLAIN, Said, hear, read_labelled
 from textpro_stream.prosody.tone import ToneHead, find_tone
 
 Floats = NDArray[np.float64]
@@ -61,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `textpro eval prosody`."""
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="JSONL list of clips")
     parser.add_argument("--split", default="", help="only these, comma-separated")
+    parser.add_argument(
+        "--plain", type=int, default=0, help="clips without an emotion: how often is one named?"
+    )
     parser.add_argument("--limit", type=int, default=0, help="so many clips, spread evenly")
     parser.add_argument("--cache", type=Path, help="file (.npz) that keeps what was heard")
     parser.add_argument("--json", type=Path, help="also write the figures here, a corpus a line")
@@ -68,7 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Measure and print; 0."""
-    clips = spread(read_labelled(args.manifest, comma_separated(args.split)), args.limit)
+    found = read_labelled(args.manifest, comma_separated(args.split), plain=args.plain)
+    clips = spread(found, args.limit)
     whisper, _ = load_hearing(settings)
     head = find_tone(settings.prosody.readout, whisper.fingerprint)
     if head is None:
@@ -77,13 +81,22 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         )
     name = heard_with(settings, whisper)
     said = hear(clips, whisper, name=name, cache=args.cache)
-    found = [
-        figures(corpus, [one for one in said if one.clip.corpus == corpus], head)
-        for corpus in dict.fromkeys(clip.corpus for clip in clips)
+    told = [
+        figures(
+            corpus,
+            [o for o in said if o.clip.corpus == corpus and o.clip.emotion != PLAIN],
+            head,
+        )
+        for corpus in dict.fromkeys(clip.corpus for clip in clips if clip.emotion != PLAIN)
     ]
-    print(table(found))
+    print(table(told))
+    plain = [one for one in said if one.clip.emotion == PLAIN and len(one.states)]
+    if plain:
+        guesses = [_reading(head, one).guess for one in plain]
+        named = np.mean([guess != UNSURE for guess in guesses])
+        print(f"\nPlain speech: {len(plain)} clips, an emotion named in {100 * named:.1f} %.")
     if args.json:
-        args.json.write_text("".join(json.dumps(asdict(one)) + "\n" for one in found))
+        args.json.write_text("".join(json.dumps(asdict(one)) + "\n" for one in told))
     return 0
 
 
@@ -100,9 +113,10 @@ def figures(corpus: str, said: Sequence[Said], head: ToneHead) -> Figures:
     if not judged:
         raise ConfigError(f"{corpus}: its labels are none of {', '.join(head.labels)}")
     true = np.array([labels.index(one.clip.emotion) for one in judged])
-    told = [head.emotion(one.mean()) for one in judged]
+    readings = [_reading(head, one) for one in judged]
+    told = [reading.emotion for reading in readings]
     best = emotions_of(told, labels).argmax(1)
-    guesses = [ToneReading(None, None, None, None, None, emotion).guess for emotion in told]
+    guesses = [reading.guess for reading in readings]
     named = np.array([guess != UNSURE for guess in guesses])
     hits = np.array([g == one.clip.emotion for g, one in zip(guesses, judged, strict=True)])
     whole = emotions_of(told, head.labels)
@@ -111,9 +125,9 @@ def figures(corpus: str, said: Sequence[Said], head: ToneHead) -> Figures:
     speakers = np.unique([one.clip.speaker for one in judged], return_inverse=True)[1]
     low, high = interval(lambda some: float(right[some].mean()), speakers)
     felt = [
-        (value > 0.5) == (one.clip.emotion in AGITATED)
-        for one in judged
-        if one.clip.emotion in AGITATED | CALM and (value := head.arousal(one.mean())) is not None
+        (reading.arousal > 0.5) == (one.clip.emotion in AGITATED)
+        for one, reading in zip(judged, readings, strict=True)
+        if one.clip.emotion in AGITATED | CALM and reading.arousal is not None
     ]
     n_felt = sum(one.clip.emotion in AGITATED | CALM for one in judged)
     return Figures(
@@ -133,6 +147,12 @@ def figures(corpus: str, said: Sequence[Said], head: ToneHead) -> Figures:
         aroused_right=float(np.mean(felt)) if felt else float("nan"),
         aroused_told=len(felt) / n_felt if n_felt else float("nan"),
     )
+
+
+def _reading(head: ToneHead, said: Said) -> ToneReading:
+    """Of a speaker of whom nothing is known."""
+    state = said.mean()
+    return ToneReading(head.arousal(state), None, None, None, None, head.emotion(state))
 
 
 def table(found: Sequence[Figures]) -> str:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textpro_stream.contracts import AudioChunk, TokenSpan, Transcript, seconds
+from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript, seconds
 from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate.evidence import tell_progress
-from textpro_stream.evaluate.manifest import manifest_lines
+from textpro_stream.evaluate.manifest import manifest_lines, spread
 from textpro_stream.evaluate.mix import read_audio
 from textpro_stream.prosody.acoustics import Acoustics
 from textpro_stream.prosody.turn_tone import levels_db, rise
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Change = Callable[[Floats], Floats]
 
+PLAIN = ""  # the label of speech for which nobody named an emotion
+PLAIN_S = 8  # seconds of such a clip that are heard
 GROUP = 5  # tokens of a window, as it is in speech
 SHOWN = 20  # faults that are listed
 _PUSHED = 3200  # samples at a time; changes nothing
@@ -74,19 +76,24 @@ class Said:
 
 
 def read_labelled(
-    path: Path, splits: frozenset[str] = frozenset(), labels: Sequence[str] = ()
+    path: Path,
+    splits: frozenset[str] = frozenset(),
+    labels: Sequence[str] = (),
+    plain: int = 0,
 ) -> list[Labelled]:
-    """The clips of a manifest that name an emotion.
+    """The clips of a manifest that name an emotion, and some that do not.
 
     Args:
         path: of the manifest.
         splits: keep only these; empty keeps all.
         labels: emotions that are known; empty: any.
+        plain: so many of the others, spread evenly; they are `PLAIN`.
 
     Raises:
         ConfigError: the file cannot be read or has faults; lists them by line.
     """
     clips: list[Labelled] = []
+    others: list[Labelled] = []
     faults: list[str] = []
     seen: dict[str, int] = {}
     homes: dict[str, tuple[str, int]] = {}
@@ -98,7 +105,7 @@ def read_labelled(
         except ValueError:
             faults.append(f"line {number}: not a JSON object")
             continue
-        if not entry.get("emotion"):
+        if not entry.get("emotion") and not plain:
             continue
         wrong = _wrong(entry, path, labels)
         name, speaker = str(entry.get("id")), str(entry.get("speaker"))
@@ -114,24 +121,24 @@ def read_labelled(
         elif not splits or split in splits:
             corpus = str(entry.get("source") or "").partition("(")[0].strip() or path.stem
             audio = path.parent / entry["audio"]
-            clips.append(
-                Labelled(name, audio, speaker, str(entry["emotion"]), corpus, split, number)
-            )
+            emotion = str(entry.get("emotion") or PLAIN)
+            clip = Labelled(name, audio, speaker, emotion, corpus, split, number)
+            (others if emotion == PLAIN else clips).append(clip)
     if faults:
         more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise ConfigError(f"manifest {path}: {'; '.join(faults[:SHOWN])}{more}")
     if not clips:
         raise ConfigError(f"manifest {path}: no clips with an emotion; a line needs one")
-    return clips
+    return [*clips, *(spread(others, plain) if plain else ())]
 
 
 def _wrong(entry: dict[str, Any], path: Path, labels: Sequence[str]) -> str:
-    for name in ("id", "audio", "speaker", "emotion"):
+    for name in ("id", "audio", "speaker"):
         if not isinstance(entry.get(name), str) or not entry[name]:
             return f"no {name}"
     if not (path.parent / entry["audio"]).is_file():
         return f"no file {entry['audio']}"
-    if labels and entry["emotion"] not in labels:
+    if labels and entry.get("emotion") and entry["emotion"] not in labels:
         return f"emotion {entry['emotion']!r} is none of {', '.join(labels)}"
     return ""
 
@@ -157,6 +164,8 @@ def hear(
     missing = [clip for clip in clips if clip.id not in known]
     for i, clip in enumerate(missing, 1):
         samples = read_audio(clip.audio)
+        if clip.emotion == PLAIN:
+            samples = samples[: PLAIN_S * SAMPLE_RATE]
         known[clip.id] = _hear(samples if change is None else change(samples), whisper)
         if i % _SAVED_EVERY == 0 or i == len(missing):
             tell_progress(i, len(missing))

@@ -1,11 +1,12 @@
 """Tone read off the recogniser's states by dot products: agitated or calm, and a guessed emotion.
 
-    probabilities = trust x softmax(W x mean state + b) + (1 - trust) / labels
+    shares = softmax(W x mean state + b)       of each label, and of plain speech
+    probability = the label's share + plain speech's share / labels
 
-W is a logistic regression on acted speech, sure of itself among voices recorded like those that it
-was trained on. `trust` is what is left of that on other recordings, so the numbers say how often
-the guess will be right there; arousal has a trust of its own. Knows nothing of words, and keeps
-nothing. Trained by `textpro train tone`.
+W is a logistic regression on acted speech, and on plain speech of many voices and microphones: what
+sounds like that is told as no emotion in particular. Arousal is a second one; `arousal_trust` is
+what is left of its sureness on other recordings. Knows nothing of words, and keeps nothing. Trained
+by `textpro train tone`.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ class ToneWeights:
     """All that training finds."""
 
     labels: tuple[str, ...]
-    emotion: Floats  # (n_labels, d_prosody)
-    emotion_bias: Floats  # (n_labels,)
+    emotion: Floats  # (n_labels + 1, d_prosody); the last is plain speech
+    emotion_bias: Floats  # (n_labels + 1,)
     arousal: Floats  # (d_prosody,)
     arousal_bias: Floats  # (1,)
-    trust: Floats  # (2,) of the emotion's probabilities and of arousal's, 0 to 1
+    arousal_trust: Floats  # (1,), 0 to 1
     recogniser: str  # whose states: `WhisperPro.fingerprint`
 
     def save(self, path: Path) -> None:
@@ -70,7 +71,7 @@ class ToneWeights:
             ) from None
 
 
-_TENSORS = ("emotion", "emotion_bias", "arousal", "arousal_bias", "trust")
+_TENSORS = ("emotion", "emotion_bias", "arousal", "arousal_bias", "arousal_trust")
 
 
 class ToneHead:
@@ -91,7 +92,7 @@ class ToneHead:
             state: mean of some tokens' states, (d_prosody,).
         """
         odds = float(self._weights.arousal @ state + self._weights.arousal_bias[0])
-        trust = float(self._weights.trust[1])
+        trust = float(self._weights.arousal_trust[0])
         probability = trust / (1 + math.exp(-min(max(odds, -30.0), 30.0))) + (1 - trust) / 2
         return None if abs(probability - 0.5) < DOUBT else probability
 
@@ -101,8 +102,7 @@ class ToneHead:
         odds = (weights.emotion @ state + weights.emotion_bias).astype(np.float64)
         shares = np.exp(odds - odds.max())
         shares /= shares.sum()
-        trust = float(weights.trust[0])
-        told = trust * shares + (1 - trust) / len(shares)
+        told = shares[:-1] + shares[-1] / len(weights.labels)
         return dict(zip(weights.labels, told.tolist(), strict=True))
 
 
