@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from tiny_whisper import listening_model, melody, save
 
-from textpro_stream.contracts import UNSURE, ToneReading
+from textpro_stream.cli.main import main
+from textpro_stream.contracts import SAMPLE_RATE, UNSURE, ToneReading
 from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate.prosody import calibration_error, figures, table
 from textpro_stream.evaluate.said import N_ACOUSTICS, PLAIN, Labelled, Said
-from textpro_stream.prosody.tone import ToneHead, find_tone
+from textpro_stream.prosody.tone import ToneHead, ToneWeights, find_tone
 from textpro_stream.train.tone import train
 
 LABELS = ("anger", "neutral", "sadness")
@@ -112,6 +116,41 @@ def test_one_speaker_or_one_label_teaches_nothing(some: slice) -> None:
 def test_without_plain_speech_everything_would_be_an_emotion() -> None:
     with pytest.raises(ConfigError, match="no plain speech"):
         train([clips()], 0.01, "ours")
+
+
+def test_one_command_trains_and_another_measures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a small model that hears notes; a second run hears nothing again."""
+    model = save(listening_model(), tmp_path / "model")
+    lines = []
+    for i in range(12):
+        soundfile.write(tmp_path / f"{i}.wav", melody(3.0, i), SAMPLE_RATE)
+        emotion = ("anger", "sadness", None)[i % 3]
+        line = {"id": f"c{i}", "audio": f"{i}.wav", "speaker": f"s{i // 3}", "source": "Ours"}
+        lines.append(json.dumps({**line, "speaker": f"{line['speaker']}-{i % 3 // 2}"}))
+        if emotion:
+            lines[-1] = json.dumps({**line, "emotion": emotion})
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(lines))
+    flags = ["--asr", str(model), "--vad", "webrtc", "--set", "whisper.dtype=float32"]
+    train_it = ["train", "tone", "--manifest", str(manifest), "--out", str(tmp_path / "run")]
+    assert main([*train_it, *flags]) == 0
+    told = capsys.readouterr().out
+    assert "8 clips with an emotion, 4 speakers, 2 labels, 1 corpora; 4 of plain speech" in told
+    readout = tmp_path / "run" / "tone.safetensors"
+    before = ToneWeights.load(readout)
+    assert main([*train_it, *flags]) == 0
+    assert "turns heard" not in capsys.readouterr().out
+    after = ToneWeights.load(readout)
+    np.testing.assert_array_equal(after.emotion, before.emotion)
+    np.testing.assert_array_equal(after.arousal, before.arousal)
+
+    figures_of = ["eval", "prosody", str(manifest), "--plain", "4"]
+    assert main([*figures_of, *flags, "--set", f"prosody.readout={readout}"]) == 0
+    told = capsys.readouterr().out
+    assert "| Ours | 8 (4)" in told
+    assert "Plain speech: 4 clips" in told
 
 
 def test_calibration_is_how_far_sureness_is_off() -> None:

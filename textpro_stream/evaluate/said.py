@@ -190,7 +190,9 @@ def _hear(samples: Floats, whisper: WhisperPro) -> _Heard:
     states = [span.states.numpy() for span in spans if span.states is not None]
     none = np.zeros((0, whisper.d_prosody), np.float32)
     ids = tuple(token for span in spans for token in span.ids)
-    return np.concatenate([none, *states]), ids, _acoustics(samples, spans)
+    # As the cache keeps them, so that a second run finds the same.
+    rounded = np.concatenate([none, *states]).astype(np.float16).astype(np.float32)
+    return rounded, ids, _acoustics(samples, spans)
 
 
 def _acoustics(samples: Floats, spans: Sequence[TokenSpan]) -> Floats:
