@@ -1,4 +1,4 @@
-"""How it was said: one line for each prosody window of a sound file.
+"""How it was said: one line for each prosody window of a sound file, and one for each turn.
 
 python examples/tone_of_voice.py [FILE]
 """
@@ -11,7 +11,7 @@ from textpro_stream import Engine
 from textpro_stream.audio.files import FileSource
 from textpro_stream.audio.pace import fast
 from textpro_stream.contracts import seconds
-from textpro_stream.events import ProsodyUpdated
+from textpro_stream.events import ProsodyUpdated, TurnTone
 
 QUESTION = Path(__file__).parents[1] / "textpro_stream" / "assets" / "question.flac"
 
@@ -27,6 +27,9 @@ async def main(path: Path) -> None:
                     f"{seconds(window.start):6.2f} - {seconds(window.end):6.2f}  {pitch}"
                     f"  {window.energy_dbfs:6.1f} dBFS  {window.rate_tps:4.1f} tokens/s"
                 )
+            elif isinstance(event, TurnTone):
+                tone = event.tone  # None: unsure, or nothing to compare with yet
+                print(f"turn {event.turn}: arousal {tone.arousal}, emotion {tone.guess}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from textpro_stream import events
-from textpro_stream.contracts import ProsodyWindow, SpokenChunk, TokenSpan, ToolCall
+from textpro_stream.contracts import ProsodyWindow, SpokenChunk, TokenSpan, ToneReading, ToolCall
 from textpro_stream.wire import to_json, to_line
 
 SPAN = TokenSpan((1, 2), " Hello", 1600, 4800, -0.25, torch.zeros(2, 4))
@@ -25,6 +25,7 @@ WINDOW = ProsodyWindow(
     energy_z=0.5,
     rate_tps=3.0,
 )
+TONE = ToneReading(0.8124, 2.5, None, 1.25, 3.0, {"anger": 0.5, "neutral": 0.5})
 SPOKEN = SpokenChunk(np.zeros(11025, np.float32), 22050, 22050, 12)
 
 CASES: list[tuple[events.Event, str, dict[str, object]]] = [
@@ -64,6 +65,19 @@ CASES: list[tuple[events.Event, str, dict[str, object]]] = [
         {
             "text": " Hello",
             "tokens": [{"text": " Hello", "start_s": 0.1, "end_s": 0.3, "logprob": -0.25}],
+        },
+    ),
+    (
+        events.TurnTone(2, 16000, TONE),
+        "turn.tone",
+        {
+            "arousal": 0.812,
+            "pitch": 2.5,
+            "loudness": None,
+            "pace": 1.25,
+            "rising": 3.0,
+            "emotion": {"anger": 0.5, "neutral": 0.5},
+            "guess": "anger",
         },
     ),
     (events.TurnEager(2, 16000), "turn.eager", {}),

@@ -36,6 +36,10 @@ class WhisperOptions(Checked):
     adapter: str = "auto"
     # Of the layers. auto: int8 on the CPU (docs/notes/0015), float32 elsewhere.
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    # What of a word tells how it was said: pooled, a lower encoder layer weighted by the decoder's
+    # attention; middle, the middle decoder state, as in the paper. auto: what the checkpoint was
+    # trained with, pooled where that is not said (docs/notes/0013-prosody-vector.md).
+    prosody: Literal["auto", "pooled", "middle"] = "auto"
     commit: Literal["agreement", "attention"] = "agreement"  # two drafts agree | frame is old
     # At a pause, hear again as a whole what holds doubtful words, and reply to the words as they
     # are then; they are told in `transcript.revised`.
@@ -55,10 +59,16 @@ class WhisperOptions(Checked):
 
 @dataclass(frozen=True, slots=True)
 class ProsodyOptions(Checked):
-    """`[prosody]`: sliding windows over the committed words."""
+    """`[prosody]`: sliding windows over the committed words, and tone of voice."""
 
     window_ms: Annotated[int, Range(200, 30_000)] = 2000
     hop_ms: Annotated[int, Range(100, 30_000)] = 1000
+    # Tell how each window and each turn sounds, in `prosody.window` and `turn.tone`. What is
+    # guessed, and how often wrongly, is in docs/notes/0013-prosody-vector.md.
+    tone: bool = True
+    # What reads emotion and arousal off the recogniser's states: auto takes the one that is shipped
+    # for it, if any; or a file made by `textpro train tone`.
+    readout: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,8 @@ class TokenSpan:
     start: int  # samples
     end: int  # samples, exclusive
     logprob: float  # mean per token, natural log, <= 0
-    # (n_ids, d_prosody) float32, on the host: middle decoder layer, step that made each token; None
-    # if typed
+    # (n_ids, d_prosody) float32, on the host: how each token was said, see `[whisper] prosody`;
+    # None if typed
     states: Tensor | None
 
 
@@ -124,6 +124,35 @@ class ListenedFrame:
     ends_turn: bool = False  # the turn's last words are in; what comes next belongs to another
 
 
+UNSURE = "unsure"
+NAMED = 0.5  # probability from which an emotion is named: likelier than all others together
+
+
+@dataclass(frozen=True, slots=True)
+class ToneReading:
+    """How somebody sounds, as numbers for programs. None: unsure, or nothing to compare with yet.
+
+    Pitch, loudness and pace are measured, against what this speaker did before. Arousal and emotion
+    are guesses from the recogniser's states, learnt from acted speech: on recordings of another
+    kind about two emotions in five are right (docs/notes/0013-prosody-vector.md).
+    """
+
+    arousal: float | None  # probability of an agitated voice against a calm one
+    pitch: float | None  # semitones above the speaker's usual
+    loudness: float | None  # dB above the speaker's usual
+    pace: float | None  # words' tokens per second against the speaker's usual; 1 is as ever
+    rising: float | None  # semitones by which the pitch ends above where it was just before
+    emotion: dict[str, float]  # label: probability; sums to 1; empty where nothing can be read
+
+    @property
+    def guess(self) -> str:
+        """The likeliest emotion, or `UNSURE` where it is not likely enough to be named."""
+        if not self.emotion:
+            return UNSURE
+        label = max(self.emotion, key=self.emotion.__getitem__)
+        return label if self.emotion[label] >= NAMED else UNSURE
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ProsodyWindow:
     """How a stretch of speech was said. Frozen once emitted."""
@@ -131,12 +160,13 @@ class ProsodyWindow:
     start: int  # samples
     end: int  # samples, exclusive; consecutive windows overlap
     n_tokens: int  # token spans pooled; never 0
-    embedding: NDArray[np.float32]  # (d_prosody,) mean of the token states in the window
+    embedding: NDArray[np.float32]  # (d_prosody,) mean of the tokens' states in the window
     f0_hz: float | None  # median over voiced frames; None if unvoiced
     f0_semitones: float | None  # against the speaker's running median; None if unvoiced
     energy_dbfs: float  # RMS of the frames in the window; 0 is full scale
     energy_z: float  # against the speaker's running mean, in running standard deviations
     rate_tps: float  # tokens per second of the stretch they cover
+    tone: ToneReading | None = None  # None: switched off
 
 
 EndpointReason = Literal["complete", "silence", "end_of_audio", "pushed"]

@@ -17,6 +17,7 @@ from textpro_stream.contracts import (
     ProsodyWindow,
     SpokenChunk,
     TokenSpan,
+    ToneReading,
     ToolCall,
     text_of,
 )
@@ -110,6 +111,15 @@ class ProsodyUpdated:
     turn: int
     at: int
     window: ProsodyWindow
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTone:
+    """How the turn as a whole was said. Right before `TurnEnded`; not of turns without words."""
+
+    turn: int
+    at: int
+    tone: ToneReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +261,7 @@ Event = (
     | WordsCommitted
     | TranscriptRevised
     | ProsodyUpdated
+    | TurnTone
     | TurnEager
     | TurnResumed
     | TurnEnded

@@ -25,6 +25,7 @@ from textpro_stream.contracts import (
     ReplyOptions,
     Revision,
     SpokenChunk,
+    ToneReading,
     Transcript,
     TurnSignal,
 )
@@ -152,7 +153,7 @@ class Stage(Protocol[In_contra, Out_co]):
         ...
 
 
-ProsodyStage = Stage[ListenedFrame, ProsodyWindow]
+ProsodyStage = Stage[ListenedFrame, ProsodyWindow | ToneReading]
 
 
 class Vad(Protocol):

@@ -17,7 +17,7 @@ from typing import Any, Literal, assert_never, get_args, get_origin, get_type_hi
 
 from textpro_stream import commands
 from textpro_stream.commands import Command
-from textpro_stream.contracts import ProsodyWindow, TokenSpan, seconds
+from textpro_stream.contracts import ProsodyWindow, TokenSpan, ToneReading, seconds
 from textpro_stream.errors import WireError
 from textpro_stream.events import (
     Event,
@@ -39,6 +39,7 @@ from textpro_stream.events import (
     TurnEnded,
     TurnLatency,
     TurnResumed,
+    TurnTone,
     WordsCommitted,
 )
 
@@ -113,6 +114,8 @@ def _fields(event: Event, *, vectors: bool) -> tuple[str, Json]:
             }
         case ProsodyUpdated(window=window):
             return "prosody.window", _window(window, vectors=vectors)
+        case TurnTone(tone=tone):
+            return "turn.tone", {**_tone(tone), "rising": _rounded(tone.rising)}
         case TurnEager():
             return "turn.eager", {}
         case TurnResumed():
@@ -181,9 +184,23 @@ def _window(window: ProsodyWindow, *, vectors: bool) -> Json:
         "energy_z": _rounded(window.energy_z),
         "rate_tps": _rounded(window.rate_tps),
     }
+    if window.tone is not None:
+        fields |= _tone(window.tone)
     if vectors:
         fields["embedding"] = [round(float(value), 6) for value in window.embedding]
     return fields
+
+
+def _tone(tone: ToneReading) -> Json:
+    """What a window can tell as well as a turn."""
+    return {
+        "arousal": _rounded(tone.arousal),
+        "pitch": _rounded(tone.pitch),
+        "loudness": _rounded(tone.loudness),
+        "pace": _rounded(tone.pace),
+        "emotion": {label: round(share, 3) for label, share in tone.emotion.items()},
+        "guess": tone.guess,
+    }
 
 
 def _time(samples: int) -> float:

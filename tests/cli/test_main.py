@@ -160,3 +160,9 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert err == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("name", ["stream", "talk", "serve"])
+def test_tone_of_voice_can_be_switched_off(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--no-tone", "--config-dump"]) == 0
+    assert tomllib.loads(capsys.readouterr().out)["prosody"]["tone"] is False

@@ -15,6 +15,7 @@ from textpro_stream.events import (
     ReplyEnded,
     SpeechStarted,
     TurnEnded,
+    TurnTone,
     WordsCommitted,
 )
 
@@ -23,6 +24,7 @@ LETTERS = {
     "SpeechStopped": "s",
     "TurnEager": "e",
     "TurnResumed": "r",
+    "TurnTone": "o",
     "TurnEnded": ")",
     "ReplyStarted": "<",
     "ReplyText": "t",
@@ -30,8 +32,9 @@ LETTERS = {
     "TurnLatency": "l",
     "Finished": ".",
 }
-# A turn: pauses, some of which drafted a reply, some of which were none; then perhaps an answer.
-GRAMMAR = re.compile(r"(\((s|se|r|ser)*\)(<t*>l)?)*\.")
+# A turn: pauses, some of which drafted a reply, some of which were none; how it sounds, if it holds
+# words; then perhaps an answer.
+GRAMMAR = re.compile(r"(\((s|se|r|ser)*o?\)(<t*>l)?)*\.")
 
 
 def spelt(events: list[Event]) -> str:
@@ -75,6 +78,8 @@ def test_events_keep_their_order(stand, talk, cuts: list[int]) -> None:
     for turn in ended:
         said = [e.text for e in events if isinstance(e, WordsCommitted) and e.turn == turn.turn]
         assert "".join(said) == turn.transcript
+        tones = [e for e in events if isinstance(e, TurnTone) and e.turn == turn.turn]
+        assert len(tones) == bool(said)
         replies = [e for e in events if isinstance(e, ReplyEnded) and e.turn == turn.turn]
         assert len(replies) == (turn.reason != "no_words")
     finished = events[-1]

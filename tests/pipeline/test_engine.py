@@ -8,11 +8,24 @@ from pathlib import Path
 import pytest
 
 from textpro_stream import speech, store, turn, whisper
-from textpro_stream.config import DeviceOptions, Settings, SpeechOptions, TurnOptions
+from textpro_stream.config import (
+    DeviceOptions,
+    Settings,
+    SpeechOptions,
+    TurnOptions,
+    WhisperOptions,
+)
 from textpro_stream.errors import DeviceError, WeightsError
 from textpro_stream.pipeline import Engine
 from textpro_stream.pipeline import engine as module
 from textpro_stream.runtime.hardware import physical_cores, torch_device
+
+
+class Recogniser(str):
+    """Knows where it was loaded from."""
+
+    fingerprint = "nothing is shipped for it"
+    d_prosody = 4
 
 
 class Voice:
@@ -32,7 +45,9 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return Path("models") / name
 
     monkeypatch.setattr(store, "resolve", resolve)
-    monkeypatch.setattr(whisper.WhisperPro, "load", lambda folder, *_: f"asr of {folder}")
+    monkeypatch.setattr(
+        whisper.WhisperPro, "load", lambda folder, *_: Recogniser(f"asr of {folder}")
+    )
     monkeypatch.setattr(module, "load_vad", lambda options, folder: turn.load_vad(WEBRTC.turn))
     return asked
 
@@ -51,6 +66,29 @@ async def test_without_replies_neither_llm_nor_voice_is_loaded(wanted) -> None:
 async def test_a_detector_without_weights_asks_for_none(wanted) -> None:
     async with await Engine.load(WEBRTC, replies=False):
         assert wanted == [("whisper", "tiny.en")]
+
+
+@pytest.mark.parametrize(("released", "vector"), [(True, "middle"), (False, "auto")])
+async def test_a_textpro_checkpoint_gets_the_vector_it_was_trained_with(
+    wanted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, released: bool, vector: str
+) -> None:
+    asked: list[WhisperOptions] = []
+
+    def load(folder: Path, options: WhisperOptions, *_: object) -> Recogniser:
+        asked.append(options)
+        return Recogniser("asr")
+
+    def fail(*_: object, **__: object) -> None:
+        raise WeightsError("far enough")
+
+    if released:
+        (tmp_path / "textpro_config.json").write_text("{}")
+    monkeypatch.setattr(store, "resolve", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(whisper.WhisperPro, "load", load)
+    monkeypatch.setattr("textpro_stream.llm.LanguageModel.load", fail)
+    with pytest.raises(WeightsError, match="far enough"):
+        await Engine.load(WEBRTC, speech=False)
+    assert [options.prosody for options in asked] == [vector]
 
 
 async def test_a_failed_load_is_the_failure_itself_and_leaves_no_voice(

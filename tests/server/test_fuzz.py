@@ -45,6 +45,7 @@ LEAN = {
     "transcript.committed": HEAD | {"text", "start_s", "end_s", "tokens"},
     "transcript.revised": HEAD | {"text", "tokens"},
     "prosody.window": HEAD | {"start_s", "end_s", "n_tokens", "energy_dbfs"},
+    "turn.tone": HEAD | {"emotion", "guess"},
     "turn.eager": HEAD,
     "turn.resumed": HEAD,
     "turn.endpoint": HEAD | {"transcript", "reason", "replies"},

@@ -32,6 +32,7 @@ from textpro_stream.contracts import (
     SpokenChunk,
     TextDelta,
     TokenSpan,
+    ToneReading,
     ToolCall,
     Transcript,
     samples_of_ms,
@@ -157,18 +158,23 @@ class ScriptedRecognizer:
 
 
 class WindowPerCommit:
-    """A prosody window for every frame with words."""
+    """A prosody window for every frame with words; a tone of voice for every turn with words."""
 
-    def push(self, frame: ListenedFrame, /) -> Sequence[ProsodyWindow]:
-        if not frame.committed:
-            return ()
-        spans = frame.committed
-        embedding = np.zeros(4, np.float32)
-        return [
-            ProsodyWindow(
-                spans[0].start, spans[-1].end, len(spans), embedding, 120.0, 0.0, -20.0, 0.0, 3.0
+    def __init__(self) -> None:
+        self._said = False
+
+    def push(self, frame: ListenedFrame, /) -> Sequence[ProsodyWindow | ToneReading]:
+        found: list[ProsodyWindow | ToneReading] = []
+        if spans := frame.committed:
+            self._said = True
+            start, end, embedding = spans[0].start, spans[-1].end, np.zeros(4, np.float32)
+            found.append(
+                ProsodyWindow(start, end, len(spans), embedding, 120.0, 0.0, -20.0, 0.0, 3.0)
             )
-        ]
+        if frame.ends_turn and self._said:
+            self._said = False
+            found.append(ToneReading(None, 0.0, 0.0, 1.0, None, {"neutral": 1.0}))
+        return found
 
     def finish(self) -> Sequence[ProsodyWindow]:
         return ()

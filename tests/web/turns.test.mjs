@@ -139,6 +139,8 @@ test("prosody is told in words", () => {
   assert.equal(inWords(WORDS.slice(0, 1), [window(-2, 1, 5), window(2, 1, 5)], []), "rising, loud, fast");
   assert.equal(inWords(WORDS, [window(2, -1, 1), window(-2, -1, 1)], []), "falling, quiet, slow; a pause of 1.0 s");
   assert.equal(inWords([], [], []), "");
+  assert.equal(inWords([], [], [], "unsure"), "");
+  assert.match(inWords([], [window(0, 0, 3)], [], "anger"), /^steady; perhaps anger \(a guess: .*\)$/);
 });
 
 test("neighbouring windows are compared by their cosine", () => {

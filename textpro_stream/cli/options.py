@@ -47,6 +47,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("options (all of them: textpro --config-dump)")
     for flag, (_, placeholder, text) in SHORTCUTS.items():
         group.add_argument(flag, dest=f"option {flag}", metavar=placeholder, help=text)
+    group.add_argument("--no-tone", action="store_true", help="tell nothing of how somebody sounds")
     group.add_argument(
         "--set",
         metavar="SECTION.KEY=VALUE",
@@ -76,6 +77,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         value = getattr(args, f"option {flag}", None)
         if value is not None:
             flags |= dict.fromkeys(keys, value)
+    if getattr(args, "no_tone", False):
+        flags["prosody.tone"] = False
     for assignment in getattr(args, "set", []):
         key, value = parse_assignment(assignment)
         flags[key] = value

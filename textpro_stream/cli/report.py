@@ -6,7 +6,7 @@ import time
 from typing import TextIO, assert_never
 
 from textpro_stream import events as ev
-from textpro_stream.contracts import ProsodyWindow, seconds
+from textpro_stream.contracts import UNSURE, ProsodyWindow, ToneReading, seconds
 from textpro_stream.ports import Talk
 from textpro_stream.telemetry.waterfall import parts
 from textpro_stream.wire import to_line
@@ -63,6 +63,8 @@ def _line(event: ev.Event) -> str | None:
             return f"revised {text}"
         case ev.ProsodyUpdated(window=window):
             return f"tone     {describe(window)}"
+        case ev.TurnTone(tone=tone):
+            return f"sounds   {describe_tone(tone)}"
         case ev.TurnEnded(transcript=transcript, reason=reason):
             return f"turn     {transcript.strip() or '(no words)'}  [{reason}]"
         case ev.ReplyEnded(text=text, reason=reason):
@@ -108,6 +110,28 @@ def describe(window: ProsodyWindow) -> str:
     loudness = f"{window.energy_dbfs:5.1f} dB"
     span = f"{seconds(window.start):.1f}-{seconds(window.end):.1f} s"
     return f"{span:>11}  {pitch:<17}  {loudness}  {window.rate_tps:3.1f} tokens/s"
+
+
+def describe_tone(tone: ToneReading) -> str:
+    """A turn's tone in a few words: what differs from the speaker's usual, then what is guessed."""
+    compared = (
+        (tone.pitch, 2.0, "higher", "lower", "st"),
+        (tone.loudness, 3.0, "louder", "softer", "dB"),
+    )
+    said = [
+        f"{above if value > 0 else below} ({value:+.0f} {unit})"
+        for value, least, above, below, unit in compared
+        if value is not None and abs(value) >= least
+    ]
+    if tone.pace is not None and not 0.8 <= tone.pace <= 1.25:
+        said.append(f"{'faster' if tone.pace > 1 else 'slower'} (x {tone.pace:.1f})")
+    if tone.rising is not None and tone.rising >= 3.0:
+        said.append("rising at the end")
+    if tone.arousal is not None:
+        said.append("agitated" if tone.arousal > 0.5 else "calm")
+    if tone.guess != UNSURE:
+        said.append(f"perhaps {tone.guess} (a guess: about two in five are right)")
+    return ", ".join(said) or UNSURE
 
 
 def arrow(semitones: float) -> str:

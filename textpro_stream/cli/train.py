@@ -15,6 +15,7 @@ examples:
   textpro train encoder --manifest speech.jsonl --out runs/encoder
   textpro stream --set whisper.adapter=runs/encoder/encoder.safetensors question.wav
   textpro train end-of-turn --manifest pauses.jsonl --out runs/end-of-turn
+  textpro train tone --manifest acted.jsonl --out runs/tone
 
 A run that was stopped goes on where it was: give the same command again.
 """

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from textpro_stream import events as ev
-from textpro_stream.cli.report import arrow, totals
+from textpro_stream.cli.report import arrow, describe_tone, totals
 from textpro_stream.contracts import ProsodyWindow, seconds
 from textpro_stream.ports import Talk
 from textpro_stream.telemetry.waterfall import stages
@@ -43,6 +43,7 @@ class TurnPicture:
     tail: str = ""
     state: str = "listening"
     windows: list[ProsodyWindow] = field(default_factory=list)
+    sounds: str = ""  # how the whole was said
     reply: str = ""
     ending: str = ""  # of the reply
     marks: dict[str, float] = field(default_factory=dict)
@@ -64,6 +65,8 @@ class TurnPicture:
         rows.add_row(f"you {self.number}", said)
         for i, window in enumerate(self.windows if whole else self.windows[-WINDOWS:]):
             rows.add_row("tone" if i == 0 else "", _tone(window))
+        if self.sounds:
+            rows.add_row("sounds", Text(self.sounds, style="dim"))
         rows.add_row("turn", Text(self.state, style="yellow"))
         if self.reply or self.ending:
             reply = Text(" ".join(self.reply.split()), style="green")
@@ -101,6 +104,8 @@ class Screen:
                 turn.words = text
             case ev.ProsodyUpdated(window=window):
                 turn.windows.append(window)
+            case ev.TurnTone(tone=tone):
+                turn.sounds = describe_tone(tone)
             case ev.TurnEager():
                 turn.state = "pause: drafting the reply, in case you have finished"
             case ev.TurnResumed():

@@ -38,11 +38,13 @@ if TYPE_CHECKING:
     import torch
 
     from textpro_stream.ports import Progress
+    from textpro_stream.prosody.tone import ToneHead
     from textpro_stream.speech import Voice
     from textpro_stream.store import Kind
     from textpro_stream.whisper import WhisperPro
 
 Folders = dict["Kind", Path]
+CONFIG_NAME = "textpro_config.json"  # beside the LLM of a released TextPro checkpoint
 
 
 class Engine:
@@ -58,10 +60,12 @@ class Engine:
         voice: Voice | None,
         device: DeviceThread,
         clock: Clock,
+        tone: ToneHead | None = None,
     ) -> None:
         self.settings = settings
         self.asr, self.llm, self.voice = asr, llm, voice
         self._vad, self._device, self._clock = vad, device, clock
+        self._tone = tone
         self._health, self._lateness = Health(), Lateness()
 
     @classmethod
@@ -98,6 +102,7 @@ class Engine:
                 where = tasks.create_task(in_thread(partial(torch_device, settings.device)))
                 device = tasks.create_task(_device_thread(where))
                 asr = tasks.create_task(_load_asr(folders, settings, where))
+                tone = tasks.create_task(_load_tone(settings, asr))
                 llm = tasks.create_task(_load_llm(folders, settings, replies, where, device, asr))
                 vad = tasks.create_task(
                     in_thread(partial(load_vad, settings.turn, folders.get("vad")))
@@ -116,6 +121,7 @@ class Engine:
             voice=voice.result(),
             device=device.result(),
             clock=clock or MonotonicClock(),
+            tone=tone.result(),
         )
 
     @property
@@ -177,7 +183,7 @@ class Engine:
         listener = Listener(
             lambda start: self.asr.open(start, context.trace),
             Endpointer(self._vad.open(), settings.turn, end_of_turn.p_required),
-            ProsodyTracker(settings.prosody),
+            ProsodyTracker(settings.prosody, self._tone),
             BargeIn(settings.turn),
             end_of_turn=end_of_turn,
             numbers=numbers,
@@ -236,8 +242,18 @@ async def _load_asr(
     where = await device  # imports torch: two threads doing so would wait for each other
     from textpro_stream.whisper import WhisperPro
 
-    folder = folders["whisper"]
-    return await in_thread(partial(WhisperPro.load, folder, settings.whisper, where))
+    options = settings.whisper
+    if options.prosody == "auto" and (folders.get("llm", Path()) / CONFIG_NAME).is_file():
+        options = replace(options, prosody="middle")  # a TextPro checkpoint reads the paper's
+    return await in_thread(partial(WhisperPro.load, folders["whisper"], options, where))
+
+
+async def _load_tone(settings: Settings, asr: asyncio.Task[WhisperPro]) -> ToneHead | None:
+    if not settings.prosody.tone:
+        return None
+    from textpro_stream.prosody.tone import find_tone
+
+    return find_tone(settings.prosody.readout, (await asr).fingerprint)
 
 
 async def _device_thread(device: asyncio.Task[torch.device]) -> DeviceThread:
@@ -263,7 +279,7 @@ async def _load_llm(
     from textpro_stream.llm.local import LocalEngine
 
     folder, d_prosody = folders["llm"], None
-    if settings.llm.projector or (folder / "textpro_config.json").is_file():
+    if settings.llm.projector or (folder / CONFIG_NAME).is_file():
         d_prosody = (await asr).d_prosody  # a projector has to fit the recognizer
     load = partial(LanguageModel.load, folder, settings.llm, where, d_prosody=d_prosody)
     return LocalEngine(await in_thread(load), await thread)

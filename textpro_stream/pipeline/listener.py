@@ -26,6 +26,7 @@ from textpro_stream.contracts import (
     OpenTurn,
     ProsodyWindow,
     TokenSpan,
+    ToneReading,
     Transcript,
     TurnSignal,
     has_words,
@@ -43,6 +44,7 @@ from textpro_stream.events import (
     TurnEnded,
     TurnEndReason,
     TurnResumed,
+    TurnTone,
     WordsCommitted,
 )
 from textpro_stream.pipeline.numbers import TurnNumbers
@@ -352,10 +354,14 @@ class Listener:
             self._events.pop()  # nobody could have seen it: this frame ends with a better one
         self._events.append(event)
 
-    def _close_frame(self, windows: Sequence[ProsodyWindow]) -> None:
+    def _close_frame(self, heard: Sequence[ProsodyWindow | ToneReading]) -> None:
         """How it was said goes out before the turn's end does."""
-        for window in windows:
-            self._events.append(ProsodyUpdated(max(1, self._n_turns), self.position, window))
+        turn = max(1, self._n_turns)
+        for one in heard:
+            if isinstance(one, ToneReading):
+                self._events.append(TurnTone(turn, self.position, one))
+            else:
+                self._events.append(ProsodyUpdated(turn, self.position, one))
         if self._ended:
             self._events.append(self._ended)
             self._ended = None
@@ -363,7 +369,7 @@ class Listener:
     def _close_without_frame(
         self,
         committed: tuple[TokenSpan, ...],
-        rest: Callable[[], Sequence[ProsodyWindow]] = tuple,
+        rest: Callable[[], Sequence[ProsodyWindow | ToneReading]] = tuple,
     ) -> None:
         nothing = AudioChunk(np.zeros(0, np.float32), self.position)
         last_words = ListenedFrame(nothing, committed, self._ended is not None)

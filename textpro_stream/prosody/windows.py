@@ -2,7 +2,8 @@
 
 A turn's windows begin at its first word and follow each other by the hop. A window is emitted once
 the words have passed its end, or the turn is over; it never changes afterwards, and stretches
-without words have none. Knows nothing of the LLM that will read them.
+without words have none. With a turn's last window comes the tone of the turn as a whole. Knows
+nothing of the LLM that will read them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textpro_stream.config import ProsodyOptions
-from textpro_stream.contracts import ListenedFrame, ProsodyWindow, TokenSpan, samples_of_ms, seconds
-from textpro_stream.prosody.acoustics import Acoustics, dbfs
+from textpro_stream.contracts import (
+    ListenedFrame,
+    ProsodyWindow,
+    TokenSpan,
+    ToneReading,
+    samples_of_ms,
+    seconds,
+)
+from textpro_stream.prosody.acoustics import Acoustics, Frames, dbfs
 from textpro_stream.prosody.speaker import Speaker
+from textpro_stream.prosody.tone import ToneHead
+from textpro_stream.prosody.turn_tone import LEAST_TOKENS, TurnTone, levels_db, read_tone
 
 SHORTEST = samples_of_ms(200)  # of sound described: the recognizer gives some words no length
 
@@ -37,30 +47,52 @@ class ProsodyTracker:
     """One conversation's prosody. The speaker's habits are kept from turn to turn.
 
     Memory is bounded: acoustics of the last 40 s, and the words of one window.
+
+    Args:
+        options: `[prosody]`.
+        head: what reads emotion and arousal off the states; None: they are not told.
     """
 
-    def __init__(self, options: ProsodyOptions) -> None:
+    def __init__(self, options: ProsodyOptions, head: ToneHead | None = None) -> None:
+        self._tone, self._head = options.tone, head
         self._length, self._hop = samples_of_ms(options.window_ms), samples_of_ms(options.hop_ms)
         self._acoustics = Acoustics()
         self._speaker = Speaker()
         self._words: deque[_Word] = deque()
         self._start = 0  # of the next window; has a meaning while there are words
         self._judged = 0  # samples whose sound the speaker's habits know
+        self._turn: TurnTone | None = None  # from a turn's first word on, if tone is wanted
 
-    def push(self, heard: ListenedFrame) -> Sequence[ProsodyWindow]:
+    def push(self, heard: ListenedFrame) -> Sequence[ProsodyWindow | ToneReading]:
         """Take a frame and the words committed with it; give the windows they completed."""
         self._acoustics.push(heard.chunk.samples)
         for span in heard.committed:
             self._take(span)
-        return self._windows(closing=heard.ends_turn) if self._words else []
+        if heard.ends_turn:
+            return self._close()
+        return self._windows(closing=False) if self._words else []
 
-    def finish(self) -> Sequence[ProsodyWindow]:
+    def finish(self) -> Sequence[ProsodyWindow | ToneReading]:
         """The stream ended; give the rest."""
-        return self._windows(closing=True)
+        return self._close()
+
+    def _close(self) -> list[ProsodyWindow | ToneReading]:
+        """The rest of a turn."""
+        found: list[ProsodyWindow | ToneReading] = [*self._windows(closing=True)]
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            reading = turn.reading(self._acoustics)
+            if reading is not None:
+                self._speaker.hear_words(turn.n_tokens, seconds(turn.talk))
+                found.append(reading)
+        return found
 
     def _take(self, span: TokenSpan) -> None:
         assert span.states is not None, "a spoken word has states"
         states = span.states.float().numpy()  # on the host already: read with the choices
+        if self._tone:
+            self._turn = self._turn or TurnTone(self._head, self._speaker.copy())
+            self._turn.take(span, states)
         middle = (span.start + span.end) // 2
         if self._words:
             middle = max(middle, self._words[-1].middle)
@@ -93,32 +125,40 @@ class ProsodyTracker:
     def _window(self, words: Sequence[_Word], stretch: tuple[int, int]) -> ProsodyWindow:
         """Describe words by their states, and by the sound from the first to the last of them."""
         start, end = stretch
-        self._learn(start, end)
         sound = self._acoustics.between(start, end)
+        states = np.sum([word.total for word in words], axis=0)
+        state = (states / sum(word.n_states for word in words)).astype(np.float32)
+        tone = self._reading(state, sound, len(words), seconds(end - start))
+        self._learn(start, end)
         voiced = sound.f0_hz > 0
         f0_hz = float(np.median(sound.f0_hz[voiced])) if voiced.any() else None
-        # Loudness is compared over voiced sound alone: pauses say nothing about it.
-        levels = 10 * np.log10(sound.power[voiced].astype(np.float64) + 1e-12)
-        states = np.sum([word.total for word in words], axis=0)
+        levels = levels_db(sound)
         return ProsodyWindow(
             start=self._start,
             end=self._start + self._length,
             n_tokens=len(words),
-            embedding=(states / sum(word.n_states for word in words)).astype(np.float32),
+            embedding=state,
             f0_hz=f0_hz,
             f0_semitones=None if f0_hz is None else self._speaker.semitones(f0_hz),
             energy_dbfs=dbfs(float(sound.power.mean()) if len(sound.power) else 0.0),
             energy_z=self._speaker.deviations(float(levels.mean())) if len(levels) else 0.0,
             rate_tps=len(words) / seconds(end - start),
+            tone=tone,
         )
+
+    def _reading(
+        self, state: NDArray[np.float32], sound: Frames, n_tokens: int, talk_s: float
+    ) -> ToneReading | None:
+        """Against what was known before; a window ends anywhere, so nothing of how it ends."""
+        if not self._tone:
+            return None
+        pace = self._speaker.pace(n_tokens, talk_s) if n_tokens >= LEAST_TOKENS else None
+        return read_tone(self._head, self._speaker, state, sound, pace=pace)
 
     def _learn(self, start: int, end: int) -> None:
         """Show the speaker's new voiced sound to the running statistics, each frame once."""
         new = self._acoustics.between(max(start, self._judged), end)
-        voiced = new.f0_hz > 0
-        self._speaker.hear(
-            new.f0_hz[voiced], 10 * np.log10(new.power[voiced].astype(np.float64) + 1e-12)
-        )
+        self._speaker.hear(new.f0_hz[new.f0_hz > 0], levels_db(new))
         self._judged = max(self._judged, end)
 
 

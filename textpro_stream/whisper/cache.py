@@ -28,12 +28,19 @@ class WhisperCache(SlotBlock):
         slots: conversations that fit.
         dtype: of the model.
         device: of the model.
+        layers: of the encoder whose output is kept for prosody.
     """
 
     def __init__(
-        self, dims: Dimensions, slots: int, dtype: torch.dtype, device: torch.device
+        self,
+        dims: Dimensions,
+        slots: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        layers: tuple[int, ...] = (),
     ) -> None:
         super().__init__(slots)
+        self.layers = layers
         make = self.factory
         head = dims.n_heads, dims.d_head
         encoder, decoder = dims.n_encoder_layers, dims.n_decoder_layers
@@ -47,6 +54,9 @@ class WhisperCache(SlotBlock):
             self.encoder = held(encoder, dims.n_positions)
             self.decoder = held(decoder, dims.n_context)
             self.cross = held(decoder, dims.n_positions)  # the decoder's, of the audio
+            # the kept layers' outputs, side by side
+            kept = (slots, dims.n_positions, len(layers) * dims.d_model)
+            self.outputs = make(kept, dtype=dtype, device=device)
             self.places = torch.arange(max(dims.n_positions, dims.n_context), device=device)
 
 
@@ -64,10 +74,20 @@ class Slot:
         self.encoder = _by_layer(cache.encoder, index)
         self.decoder = _by_layer(cache.decoder, index)
         self.cross = _by_layer(cache.cross, index)
+        self.outputs = cache.outputs[index]  # (n_positions, n_layers * d_model)
 
-    def hear(self, rows: Tensor, at: int) -> None:
-        """Write the audio's keys and values (2, layer, 1, n_heads, n, d_head) from `at` on."""
-        self.cache.cross[:, :, self.index, :, at : at + rows.shape[4]] = rows[:, :, 0]
+    def hear(self, rows: Tensor, at: int, outputs: Sequence[Tensor] = ()) -> None:
+        """Write what the decoder and prosody read of the audio, from position `at` on.
+
+        Args:
+            rows: keys and values (2, layer, 1, n_heads, n, d_head).
+            at: the first position.
+            outputs: (n, d_model) of each kept layer of the encoder.
+        """
+        end = at + rows.shape[4]
+        self.cache.cross[:, :, self.index, :, at:end] = rows[:, :, 0]
+        if outputs:
+            self.outputs[at:end] = outputs[0] if len(outputs) == 1 else torch.cat([*outputs], 1)
 
 
 def _by_layer(held: Tensor, index: int) -> list[tuple[Tensor, Tensor]]:
@@ -83,19 +103,26 @@ class Pool(SlotPool[WhisperCache, Slot]):
         dtype: of the model.
         device: of the model.
         slots: of a block.
+        layers: of the encoder whose output is kept for prosody.
     """
 
     def __init__(
-        self, dims: Dimensions, dtype: torch.dtype, device: torch.device, slots: int = 1
+        self,
+        dims: Dimensions,
+        dtype: torch.dtype,
+        device: torch.device,
+        slots: int = 1,
+        layers: tuple[int, ...] = (),
     ) -> None:
         super().__init__(Slot)
         self._dims, self._dtype, self._device, self._slots = dims, dtype, device, slots
+        self._layers = layers
 
     def take(self) -> Slot:
         """A slot; it goes back when nobody holds it any more."""
         return self._take(
             lambda _: True,
-            lambda: WhisperCache(self._dims, self._slots, self._dtype, self._device),
+            lambda: WhisperCache(self._dims, self._slots, self._dtype, self._device, self._layers),
         )
 
 

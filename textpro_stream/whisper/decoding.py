@@ -2,7 +2,7 @@
 
 A step names its slot, so that a list of steps of several conversations can be one forward. A
 decoder pass gives, for each token fed, the next token, how sure it is, what it attended to, and
-the middle-layer state that prosody reads; all of it comes to the host in one read. Knows nothing of
+the vector that prosody reads; all of it comes to the host in one read. Knows nothing of
 blocks, commits or text.
 """
 
@@ -18,6 +18,7 @@ from textpro_stream.whisper.cache import DecoderAppend, EncoderAppend, EncoderTo
 from textpro_stream.whisper.host import to_device
 from textpro_stream.whisper.model import Decoded, MelWindow, Whisper
 from textpro_stream.whisper.tokens import Tokens
+from textpro_stream.whisper.vector import Vector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,10 +80,13 @@ def encode(model: Whisper, steps: Sequence[Encode], *, whole: bool = False) -> T
     views = [EncoderAppend(step.slot, step.first, step.n) for step in steps]
     view = views[0] if len(views) == 1 else EncoderTogether(views)
     encoder, decoder = model.whole_encoder if whole else model.encoder, model.decoder
-    states: Tensor = encoder(encoder.stem(MelWindow.stack(windows)), view).states
+    layers = steps[0].slot.cache.layers
+    encoded = encoder(encoder.stem(MelWindow.stack(windows)), view, layers)
+    states: Tensor = encoded.states
     rows = decoder.cross_rows(states)  # (2, layer, b, n_heads, n, d_head)
     for i, step in enumerate(steps):
-        step.slot.hear(rows[:, :, i : i + 1], step.first)
+        outputs = [output[i] for output in encoded.layers]
+        step.slot.hear(rows[:, :, i : i + 1], step.first, outputs)
     return states
 
 
@@ -92,10 +96,11 @@ class GreedyDecoder:
     Args:
         model: shared.
         tokens: which ids may be said, and the special ones.
+        vector: what it tells of each token for prosody. Slots keep the layers that this names.
     """
 
-    def __init__(self, model: Whisper, tokens: Tokens) -> None:
-        self._model = model
+    def __init__(self, model: Whisper, tokens: Tokens, vector: Vector | None = None) -> None:
+        self._model, self._vector = model, vector or Vector()
         self._end, self._no_speech = tokens.end, tokens.no_speech
         self._suppressed = tokens.suppressed.to(model.device)
         self._suppressed_first = tokens.suppressed_first.to(model.device)
@@ -110,17 +115,27 @@ class GreedyDecoder:
         """Feed tokens.
 
         Returns:
-            The choices, and the middle-layer states of the same tokens, (n_choices, d_model)
-            float32 on the host.
+            The choices, and the vectors of the tokens chosen, (n_choices, width) float32 on the
+            host.
         """
         model = self._model
         ids = to_device(step.ids, model.device)
         view = DecoderAppend(step.slot, step.at, len(step.ids), step.n_positions)
         decoded = model.decoder(ids[None], view, step.n_choices)
         # One read: on a GPU, each separate one would wait for the device.
-        told = torch.cat([self.figures(decoded, step.first), decoded.middle[0].float()], 1).cpu()
+        parts = [self.figures(decoded, step.first), *self._told(decoded, step)]
+        told = torch.cat(parts, 1).cpu()
         choices = [self._choice(row) for row in told[:, :N_FIGURES].tolist()]
         return choices, told[:, N_FIGURES:]
+
+    def _told(self, decoded: Decoded, step: Decode) -> list[Tensor]:
+        """The vector's parts, (n_choices, …) float32, on the device."""
+        parts = [decoded.middle[0].float()] if self._vector.middle else []
+        if self._vector.layers:
+            # The row that makes a token looks at its sound; the one that reads it, at the next.
+            weights = decoded.attention[0].mean(0)  # (n_choices, n_seen)
+            parts.append((weights @ step.slot.outputs[: weights.shape[1]]).float())
+        return parts
 
     def figures(self, decoded: Decoded, first: int | None = None) -> Tensor:
         """What choices are made of, (n_choices, N_FIGURES) float32, on the device, of one slot.

@@ -65,6 +65,11 @@ def load_weights(folder: Path, dtype: str, device: torch.device, adapter: str = 
     return model
 
 
+def fingerprint_of(folder: Path) -> str:
+    """Tells a folder's weights from another's, whatever was merged into them or rounded off."""
+    return _Tensors(Checkpoint(folder), torch.float32, torch.device("cpu")).fingerprint()
+
+
 def _fill(model: Whisper, tensors: _Tensors) -> None:
     dims, encoder, decoder = model.dims, model.encoder, model.decoder
     d = dims.d_model

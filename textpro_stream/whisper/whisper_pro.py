@@ -17,7 +17,8 @@ from textpro_stream.whisper.offline import Offline
 from textpro_stream.whisper.policy import Policy
 from textpro_stream.whisper.recognizer import Recognizer
 from textpro_stream.whisper.tokens import Tokens
-from textpro_stream.whisper.weights import load_weights
+from textpro_stream.whisper.vector import Vector
+from textpro_stream.whisper.weights import fingerprint_of, load_weights
 
 
 class WhisperPro:
@@ -44,9 +45,11 @@ class WhisperPro:
         vocabulary = Vocabulary(self.model.decoder.embedding, int8=device.type == "cpu")
         self.model.vocabulary = vocabulary
         self.tokens = Tokens(folder, dims.n_vocabulary)
-        self.decoder = GreedyDecoder(self.model, self.tokens)
+        self.vector = Vector.of(options.prosody, folder, dims)
+        self.decoder = GreedyDecoder(self.model, self.tokens, self.vector)
+        self._base = fingerprint_of(folder)
         self.filters = mel_filters(dims.n_mels).to(device)
-        self.pool = Pool(dims, self.model.dtype, device)
+        self.pool = Pool(dims, self.model.dtype, device, layers=self.vector.layers)
 
     @classmethod
     def load(cls, folder: Path, options: WhisperOptions, device: torch.device) -> WhisperPro:
@@ -55,8 +58,13 @@ class WhisperPro:
 
     @property
     def d_prosody(self) -> int:
-        """Width of a token's prosody state."""
-        return self.model.dims.d_model
+        """Width of a token's prosody vector."""
+        return self.vector.width(self.model.dims)
+
+    @property
+    def fingerprint(self) -> str:
+        """Whose vectors these are. An adapter changes them a little, so it does not count."""
+        return f"{self._base} {self.vector}"
 
     def open(
         self,

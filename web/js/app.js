@@ -153,7 +153,7 @@ function show(turn) {
   page.welcome.hidden = true;
   transcript.render(turn);
   const readings = talker.contour.between(turn.speech_start_s ?? 0, turn.speech_end_s ?? 0);
-  captions.follow(turn, inWords(turn.words, turn.windows, readings));
+  captions.follow(turn, inWords(turn.words, turn.windows, readings, turn.guess));
   follow();
   if (Object.keys(turn.marks).length > 0) drawBench();
 }

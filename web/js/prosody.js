@@ -107,9 +107,10 @@ export function semitones(hz, middle_hz) {
  * @param {readonly Word[]} words
  * @param {readonly ProsodyWindow[]} windows
  * @param {readonly Reading[]} readings
+ * @param {string} [guess] of an emotion, as the server tells it
  * @returns {string} such as "rising, loud, fast; a pause of 0.8 s"; empty when nothing is known
  */
-export function inWords(words, windows, readings) {
+export function inWords(words, windows, readings, guess = "unsure") {
   const said = [];
   const tune = melody(windows, readings);
   if (tune !== null) said.push(tune);
@@ -120,7 +121,8 @@ export function inWords(words, windows, readings) {
   const long = pauses(words, readings).filter(({ seconds }) => seconds >= TOLD_S);
   const rests = long.map(({ seconds }) => `${seconds.toFixed(1)} s`).join(", ");
   const rest = long.length === 0 ? "" : long.length === 1 ? `a pause of ${rests}` : `pauses of ${rests}`;
-  return [said.join(", "), rest].filter(Boolean).join("; ");
+  const maybe = guess === "unsure" ? "" : `perhaps ${guess} (a guess: about two in five are right)`;
+  return [said.join(", "), rest, maybe].filter(Boolean).join("; ");
 }
 
 const ENDING_S = 0.6; // of voice, at the end: where a question rises

@@ -77,7 +77,7 @@ export class TurnView {
       this.#kept = this.#readings();
       this.#keptHz = this.#middle();
     }
-    this.#tone.textContent = turn.kind === "typed" ? "" : inWords(turn.words, turn.windows, this.#readings());
+    this.#tone.textContent = turn.kind === "typed" ? "" : inWords(turn.words, turn.windows, this.#readings(), turn.guess);
     this.drawRibbon();
   }
 

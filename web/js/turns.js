@@ -24,6 +24,8 @@ export class Turn {
   tentative = "";
   /** @type {ProsodyWindow[]} */
   windows = [];
+  /** The emotion that the server would name, or "unsure". */
+  guess = "unsure";
   reply = "";
   replying = false;
   /** @type {{text: string, reason: string}|null} */
@@ -152,6 +154,9 @@ export class Turns {
         return true;
       case "prosody.window":
         turn.windows.push(/** @type {any} */ (message));
+        return true;
+      case "turn.tone":
+        turn.guess = message.guess;
         return true;
       case "turn.endpoint":
         turn.endpoint = {

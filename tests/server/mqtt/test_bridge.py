@@ -22,10 +22,12 @@ import trustme
 from broker import PASSWORD, USER
 from scripted_hub import ScriptedHub
 
-from textpro_stream.events import Failed, ReplyEnded, ReplyText, TurnEnded, TurnLatency
+from textpro_stream.contracts import ToneReading
+from textpro_stream.events import Failed, ReplyEnded, ReplyText, TurnEnded, TurnLatency, TurnTone
 from textpro_stream.server.mqtt import Bridge, Broker, forget
 from textpro_stream.server.mqtt import bridge as bridges
 
+ANGRY = ToneReading(0.9, 1.0, None, 1.1, None, {"anger": 0.6, "neutral": 0.4})
 SOON = 10.0  # seconds; generous, for busy machines
 
 pytestmark = pytest.mark.usefixtures("_quick_retries")
@@ -196,6 +198,7 @@ async def test_turns_become_messages_without_their_words(broker: brokers.Broker)
     hub = ScriptedHub()
     async with listening(broker) as ear, bridging(hub, ours(broker)):
         await ear.until(lambda now: "test/node/volume" in now)
+        hub.publish("s1", TurnTone(1, 16_000, ANGRY))
         hub.publish("s1", TurnEnded(1, 16_000, "my secret", "silence"))
         hub.publish("s1", ReplyText(1, 16_000, "your secret"))
         hub.publish("s1", ReplyEnded(1, 16_000, "your secret", "barge_in"))
@@ -212,17 +215,21 @@ async def test_turns_become_messages_without_their_words(broker: brokers.Broker)
         {"session": "s1", "turn": 1, "at_s": 1.0, "server_perceived": 0.6124}
     ]
     assert "secret" not in str(ear.heard)
+    assert "anger" not in str(ear.heard)
 
 
 async def test_words_are_published_where_they_are_asked_for(broker: brokers.Broker) -> None:
     hub = ScriptedHub()
     async with listening(broker) as ear, bridging(hub, ours(broker), text=True):
         await ear.until(lambda now: "test/node/volume" in now)
+        hub.publish("s1", TurnTone(1, 0, ANGRY))
         hub.publish("s1", TurnEnded(1, 0, "What time is it?", "silence"))
         hub.publish("s1", ReplyEnded(1, 0, "Noon.", "stop"))
         now = await ear.until(lambda now: "test/node/reply" in now)
         assert now["test/node/transcript"] == "What time is it?"
         assert now["test/node/reply"] == "Noon."
+        (tone,) = ear.json("test/node/tone")
+        assert (tone["session"], tone["turn"], tone["guess"]) == ("s1", 1, "anger")
     async with listening(broker) as later:
         now = await later.until(lambda now: now.get("test/node/status") == "offline")
         assert "test/node/transcript" not in now

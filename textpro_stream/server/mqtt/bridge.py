@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from textpro_stream.clock import MonotonicClock
 from textpro_stream.errors import TextproError, unwrap
-from textpro_stream.events import Event, Failed, ReplyEnded, TurnEnded, TurnLatency
+from textpro_stream.events import Event, Failed, ReplyEnded, TurnEnded, TurnLatency, TurnTone
 from textpro_stream.ports import Clock, SessionHub
 from textpro_stream.server.mqtt.backlog import Backlog, Message
 from textpro_stream.server.mqtt.broker import PASSWORD, Broker
@@ -205,9 +205,9 @@ class Bridge:
             case Failed(turn=turn, code=code, message=message):
                 self._tell("error", session=session, turn=turn, code=code, message=message)
             case TurnLatency():
-                marks = to_json(event, source=session, wall_s=0.0)
-                del marks["type"], marks["wall_s"], marks["source"]
-                push(topics.latency, json.dumps({"session": session, **marks}))
+                push(topics.latency, _alone(session, event))
+            case TurnTone() if self._text:
+                push(topics.tone, _alone(session, event))
         self.backlog.nudge()
 
     def _tell(self, kind: str, **facts: object) -> None:
@@ -365,3 +365,10 @@ async def forget(broker: Broker) -> None:
                 await client.publish(topic, b"", qos=1, retain=True)
     except aiomqtt.MqttError as error:
         raise TextproError(f"mqtt: {broker}: {why(error, broker)}") from None
+
+
+def _alone(session: str, event: Event) -> str:
+    """An event's own fields, for a topic that says what they are."""
+    fields = to_json(event, source=session, wall_s=0.0)
+    del fields["type"], fields["wall_s"], fields["source"]
+    return json.dumps({"session": session, **fields})

@@ -53,6 +53,11 @@ class Topics:
         return f"{self.base}/latency"
 
     @property
+    def tone(self) -> str:
+        """JSON of how a turn sounds; only where text was asked for."""
+        return f"{self.base}/tone"
+
+    @property
     def event(self) -> str:
         """JSON with `event_type`, one of `EVENTS`."""
         return f"{self.base}/event"
