@@ -267,10 +267,6 @@ class Recognizer(Protocol):
         """What `finish` would commit, were the audio to end here."""
         ...
 
-    def overhear(self) -> str:
-        """Roughly the words of `preview`, for less."""
-        ...
-
     def finish(self) -> Sequence[Transcript]:
         """Commit the rest; free right after `preview`."""
         ...

@@ -35,9 +35,6 @@ class Knows:
     def preview(self) -> Preview:
         return Preview((TokenSpan((1,), self._text, 0, 1, -0.1, None),))
 
-    def overhear(self) -> str:
-        return self._text
-
     def finish(self) -> list[Transcript]:
         return [Transcript(committed=self.preview().spans)]
 

@@ -130,9 +130,6 @@ class ScriptedRecognizer:
         self._script.previews += 1
         return Preview(self._tail(self._end))
 
-    def overhear(self) -> str:
-        return "".join(span.text for span in self._tail(self._end))
-
     def finish(self) -> Sequence[Transcript]:
         return [Transcript(self._take(self._end))]
 

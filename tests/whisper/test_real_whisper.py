@@ -16,7 +16,7 @@ from transformers import WhisperForConditionalGeneration
 
 from textpro_stream import store
 from textpro_stream.config import WhisperOptions
-from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript, bare_words
+from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript
 from textpro_stream.evaluate.score import Errors, errors, normalise_text
 from textpro_stream.whisper import Recognizer, WhisperPro
 
@@ -120,16 +120,12 @@ def test_cutting_differently_changes_nothing(
 
 def test_previews_leave_no_trace_and_commits_stay(tiny: WhisperPro, question: Audio) -> None:
     recognizer, transcripts, then = tiny.open(), list[Transcript](), list[tuple[object, ...]]()
-    alike: list[bool] = []  # what is overheard begins as the preview does
     for i, chunk in enumerate(pieces(question)):
         if i % 7 == 3:
-            overheard = recognizer.overhear()
-            certain = "".join(span.text for span in recognizer.preview().spans)
-            alike.append(bare_words(overheard)[:1] == bare_words(certain)[:1])
+            recognizer.preview()
         new = recognizer.push(chunk)
         transcripts += new
         then += told(committed(new))
-    assert np.mean(alike) > 0.8
     assert told(committed(transcripts)) == then
     transcripts += recognizer.finish()
     assert told(committed(transcripts)) == told(stream(tiny, question)[0])
@@ -153,7 +149,7 @@ def test_a_minute_of_silence_is_bounded_work(tiny: WhisperPro) -> None:
     spans, recognizer = stream(tiny, silence(60))
     work = recognizer.work
     assert spans == []
-    assert work.decoder_passes < 2 * 60 / 0.64
+    assert work.decoder_passes < 2 * 60 / 0.48
     assert work.positions_final + work.positions_provisional <= 3 * work.positions_heard
 
 

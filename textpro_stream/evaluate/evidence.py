@@ -214,7 +214,9 @@ def heard_with(settings: Settings, whisper: WhisperPro) -> str:
     model = whisper.model
     total = sum(float(t.double().sum()) for t in (*model.parameters(), *model.buffers()))
     turn = settings.turn
-    return repr((settings.whisper, f"{total:.3f}", turn.vad, turn.threshold, turn.eager_ms))
+    return repr(
+        (settings.whisper, whisper.policy, f"{total:.3f}", turn.vad, turn.threshold, turn.eager_ms)
+    )
 
 
 def open_listener(

@@ -219,7 +219,7 @@ class Listener:
             return None
         if turn.held is not None:
             return turn.text
-        return turn.transcript + turn.recognizer.overhear()
+        return turn.transcript + text_of(turn.recognizer.preview().spans)
 
     def _decide(
         self, signals: Sequence[TurnSignal], frame: AudioChunk | None

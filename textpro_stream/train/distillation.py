@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from textpro_stream.config import WhisperOptions
 from textpro_stream.contracts import POSITION_HOP, SAMPLE_RATE
 from textpro_stream.lora import add_lora, fingerprint, lora_tensors, save_lora
 from textpro_stream.train.augment import Augmentation, augment
@@ -164,9 +165,11 @@ class EncoderDistillation:
     def evaluate(self) -> Mapping[str, float]:
         """Means over what is held out, as the recogniser's default grid hears it, clean."""
         sums: dict[str, float] = {}
+        default = WhisperOptions()
+        grid = Grid.of(default.block_ms, default.look_ahead_ms)
         for number, spoken in enumerate(self._held_out):
             rng = np.random.default_rng((1, number))
-            found = self._compare(self._draw(spoken, rng, None, Grid.of(640, 320)))
+            found = self._compare(self._draw(spoken, rng, None, grid))
             for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
         return {name: value / max(1, len(self._held_out)) for name, value in sums.items()}

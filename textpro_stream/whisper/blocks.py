@@ -37,6 +37,24 @@ READ = 520  # samples: position j reads up to 320 j + 520 (half an FFT, two fram
 
 
 @dataclass(frozen=True, slots=True)
+class Closing:
+    """Silence behind the last audio, in positions of 20 ms, so that a model sees that it ends.
+
+    Whisper was trained on windows that silence fills up to 30 s. Encoded whole, 3 s of it do as
+    well. Under the mask of streaming tiny.en as published needs 10 s, else words go missing and
+    some clips loop; one that learnt its mask needs 3 s (docs/notes/0016-encoder-adapter.md).
+    """
+
+    masked: int = 500
+    whole: int = 150
+
+    @staticmethod
+    def learnt() -> Closing:
+        """For an encoder that has an adapter."""
+        return Closing(masked=150)
+
+
+@dataclass(frozen=True, slots=True)
 class Grid:
     """When positions are encoded, in positions of 20 ms."""
 

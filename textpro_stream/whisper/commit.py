@@ -23,7 +23,7 @@ class CommitRule:
 
     # Whisper, of any size: how far its attention wanders from the sound of a token.
     settled: int = 16  # positions behind the end at which attention lets go of a token: 0.32 s
-    old: int = 32  # positions behind the end at which a sure token needs no second draft: 0.64 s
+    old: int = 16  # positions behind the end at which a sure token needs no second draft: 0.32 s
 
     # tiny.en: confidences shift with size and training.
     sure: float = -0.3  # logprob above which it is sure

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from textpro_stream.config import WhisperOptions
 from textpro_stream.errors import ConfigError
-from textpro_stream.whisper.blocks import Grid
+from textpro_stream.whisper.blocks import Closing, Grid
 from textpro_stream.whisper.commit import CommitRule
 from textpro_stream.whisper.guards import Guards
 from textpro_stream.whisper.roll import Rolling
@@ -27,6 +27,7 @@ class Policy:
     """What a recognizer goes by."""
 
     grid: Grid
+    closing: Closing = field(default_factory=Closing)
     revise: bool = False  # hear a segment again as a whole where its words are in doubt
     guarded: bool = True
     guards: Guards = field(default_factory=Guards)
@@ -36,8 +37,12 @@ class Policy:
     timing: Timing = field(default_factory=Timing)
 
     @staticmethod
-    def of(options: WhisperOptions) -> Policy:
+    def of(options: WhisperOptions, *, adapted: bool = False) -> Policy:
         """From options.
+
+        Args:
+            options: of the recognizer.
+            adapted: whether the encoder has an adapter.
 
         Raises:
             ConfigError: a block that does not fit the grid, or with a segment not into the window.
@@ -57,6 +62,7 @@ class Policy:
             )
         return Policy(
             grid=Grid.of(block_ms, look_ahead_ms),
+            closing=Closing.learnt() if adapted else Closing(),
             revise=options.revise,
             guarded=options.guards,
             commit=CommitRule(by=options.commit),

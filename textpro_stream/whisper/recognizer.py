@@ -18,14 +18,12 @@ from torch import Tensor
 
 from textpro_stream.contracts import (
     POSITION_HOP,
-    SAMPLE_RATE,
     AudioChunk,
     Ending,
     Preview,
     Revision,
     TokenSpan,
     Transcript,
-    text_of,
 )
 from textpro_stream.ports import Observer
 from textpro_stream.whisper.cache import Slot
@@ -42,11 +40,6 @@ if TYPE_CHECKING:
     from textpro_stream.whisper.whisper_pro import WhisperPro
 
 EDGE = 110  # positions, 2.2 s: encoder states that a preview tells of
-SILENCE = 10 * SAMPLE_RATE  # added at the end: after 2 s of it some clips loop, after 10 s none
-# Enough to know whether there are words, at half of the price (note 0014).
-BRIEF_SILENCE = 3 * SAMPLE_RATE
-# The same where every position sees all others, as in Whisper's training: half of it does as well.
-WHOLE_SILENCE = 5 * SAMPLE_RATE
 
 
 class Recognizer:
@@ -104,13 +97,8 @@ class Recognizer:
         Nothing is committed. If no audio is pushed in between, `finish` reuses the result.
         """
         if self._preview is None:
-            self._preview, self._previewed = self._speculate(SILENCE)
+            self._preview, self._previewed = self._speculate()
         return self._preview
-
-    def overhear(self) -> str:
-        """Roughly the words of `preview`, for less: enough to know whether there are any."""
-        told = self._preview or self._speculate(BRIEF_SILENCE)[0]
-        return text_of(told.spans)
 
     def finish(self) -> Sequence[Transcript]:
         """Commit all that is left."""
@@ -133,7 +121,7 @@ class Recognizer:
         if n_heard <= 0 or not policy.revise or not policy.commit.in_doubt(words):
             return None
         model = self._model
-        spectrum, available = self._closed(n_heard, WHOLE_SILENCE)
+        spectrum, available = self._closed(n_heard, policy.closing.whole)
         slot = model.pool.take()
         with self._observer.span("encoder"):
             mel = spectrum.look(available, n_heard)
@@ -197,15 +185,15 @@ class Recognizer:
         """The last states up to now, new ones included."""
         return torch.cat([self._edge, states])[-EDGE:]
 
-    def _speculate(self, silence: int) -> tuple[Preview, list[Drafted]]:
-        """Decode to the end over the pending audio and silence (samples).
+    def _speculate(self) -> tuple[Preview, list[Drafted]]:
+        """Decode to the end over the pending audio and silence.
 
         Leaves no trace: nothing becomes final, and the next block overwrites what was written.
         """
         n_heard = self._n_whole
         if n_heard <= 0:
             return Preview(), []
-        spectrum, available = self._closed(n_heard, silence)
+        spectrum, available = self._closed(n_heard, self._policy.closing.masked)
         first = self._segment.length
         outcome, states = self._look(spectrum, available, 0, n_heard, final=True)
         edge = self._newest(states[: max(0, n_heard - first)])
@@ -219,9 +207,9 @@ class Recognizer:
     def _closed(self, n_heard: int, silence: int) -> tuple[Spectrum, int]:
         """The segment's spectrum with the pending audio and silence; positions to look at."""
         spectrum = self._spectrum.fork()
-        spectrum.push(np.concatenate([*self._pending, np.zeros(silence + N_FFT, np.float32)]))
-        window = self._model.model.dims.n_positions
-        return spectrum, min(n_heard + silence // POSITION_HOP, window)
+        zeros = np.zeros(silence * POSITION_HOP + N_FFT, np.float32)
+        spectrum.push(np.concatenate([*self._pending, zeros]))
+        return spectrum, min(n_heard + silence, self._model.model.dims.n_positions)
 
     def _roll(self, available: int) -> Roll | None:
         policy, segment, last = self._policy, self._segment, self._segment.last_position

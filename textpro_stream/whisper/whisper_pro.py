@@ -35,11 +35,12 @@ class WhisperPro:
     """
 
     def __init__(self, folder: Path, options: WhisperOptions, device: torch.device) -> None:
-        self.policy = Policy.of(options)
         dtype: str = options.dtype
         if dtype == "auto":
             dtype = "int8" if device.type == "cpu" else "float32"
         self.model = load_weights(folder, dtype, device, options.adapter)
+        adapted = self.model.whole_encoder is not self.model.encoder
+        self.policy = Policy.of(options, adapted=adapted)
         dims = self.model.dims
         # On the CPU the vocabulary is a third of a pass in float32 and a thirtieth in int8.
         vocabulary = Vocabulary(self.model.decoder.embedding, int8=device.type == "cpu")
