@@ -38,7 +38,7 @@ from textpro_stream.whisper import WhisperPro
 CURVE = (
     (320, 320),
     (320, 960),
-    (480, 480),
+    (480, 320),
     (640, 0),
     (640, 320),
     (640, 640),
