@@ -209,6 +209,15 @@ def text_of(spans: Iterable[TokenSpan]) -> str:
     return "".join(span.text for span in spans)
 
 
+def mean_logprob(spans: Iterable[TokenSpan]) -> float:
+    """Mean per token, natural log; 0 of no tokens, as typed words have none."""
+    n_tokens = total = 0.0
+    for span in spans:
+        n_tokens += len(span.ids)
+        total += len(span.ids) * span.logprob
+    return total / n_tokens if n_tokens else 0.0
+
+
 def bare_words(text: str) -> list[str]:
     """Its words without case and marks: two texts with the same ones say the same."""
     return [word for word in map(bare_word, text.split()) if word]

@@ -28,6 +28,7 @@ TurnEndReason = Literal[
     "typed",
     "no_words",  # a sound held none
     "echo",  # it repeats our own reply
+    "unclear",  # its words are too unsure to be answered
     "failed",  # the recognizer did
 ]
 ReplyEndReason = Literal[GenerationEndReason, "barge_in", "cancelled", "failed"]

@@ -95,6 +95,15 @@ def test_a_turn_without_words_leaves_nothing() -> None:
     assert not screen.done
 
 
+@pytest.mark.parametrize("reason", ["echo", "unclear", "failed"])
+def test_a_turn_that_nobody_answers_is_shown_and_over(reason: ev.TurnEndReason) -> None:
+    screen = Screen()
+    for event in (*TALK[:4], ev.TurnEnded(1, 9, " What time is", reason, replies=False)):
+        screen.apply(event)
+    assert not screen.turns
+    assert "What time" in drawn(screen.done[0], 80, whole=True)
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_whole_turn_fits_the_screen(width: int) -> None:
     screen = Screen()

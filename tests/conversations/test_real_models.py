@@ -7,11 +7,13 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from scripted import chunks
 
-from textpro_stream.contracts import AudioChunk
+from textpro_stream.contracts import SAMPLE_RATE, AudioChunk
 from textpro_stream.events import Event, ProsodyUpdated, TurnEnded, WordsCommitted
 from textpro_stream.pipeline import Engine
+from textpro_stream.speech.espeak import Espeak
 
 pytestmark = pytest.mark.weights
 
@@ -48,3 +50,27 @@ async def test_cutting_differently_changes_nothing() -> None:
         assert [entry[0] for entry in whole].count("end") == 2
         assert told(await run(chunks(audio, [7, 333, 20_001, 20_002, 77_777]), live=False)) == whole
         assert told(await run(chunks(audio, range(0, len(audio), 601)), live=True)) == whole
+
+
+FOREIGN = [
+    ("fr", "Bonjour, quelle heure est-il à Tardigrade, s'il vous plaît?"),
+    ("de", "Gestern habe ich im Wohnzimmer vergeblich meine Schlüssel gesucht."),
+    ("pl", "Proszę powiedzieć, kiedy odjeżdża następny pociąg do Krakowa."),
+    ("it", "Vorrei sapere quanto costa un biglietto per la metropolitana."),
+]
+
+
+async def test_another_language_is_not_answered_as_if_it_were_english() -> None:
+    reasons = []
+    async with await Engine.load(replies=False) as engine:
+        for language, text in FOREIGN:
+            said: list[bytes] = []
+            voice = Espeak(language)
+            voice.speak(text, False, 165, lambda audio, to=said: not to.append(audio), lambda *_: 0)
+            samples = np.frombuffer(b"".join(said), np.int16).astype(np.float32) / 2**15
+            samples = soxr.resample(samples, voice.rate_hz, SAMPLE_RATE)
+            async with engine.open(live=False) as talk:
+                await talk.push(AudioChunk(np.pad(samples, SAMPLE_RATE).astype(np.float32), 0))
+                await talk.finish()
+                reasons += [event.reason async for event in talk if isinstance(event, TurnEnded)]
+    assert reasons.count("unclear") >= len(FOREIGN) / 2

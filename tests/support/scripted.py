@@ -90,6 +90,7 @@ class Script:
     failures: float = float("inf")  # how often at most
     # What hearing the turn as a whole says from there on: the first word counted, and the others.
     revision: tuple[int, tuple[str, ...]] | None = None
+    logprob: float = -0.1  # of each word
     opened_at: list[int] = field(default_factory=list)
     previews: int = 0
 
@@ -148,7 +149,7 @@ class ScriptedRecognizer:
 
     def _tail(self, until: float) -> tuple[TokenSpan, ...]:
         return tuple(
-            TokenSpan((i,), text, at - 1600, at, -0.1, STATES)
+            TokenSpan((i,), text, at - 1600, at, self._script.logprob, STATES)
             for i, text, at in self._words[self._given :]
             if at <= until
         )

@@ -89,6 +89,7 @@ class Stand:
             end_of_turn=Completeness(),
             numbers=numbers,
             preroll_ms=self.options.preroll_ms,
+            unclear=self.options.unclear,
             trace=context.trace,
             clock=context.clock,
         )

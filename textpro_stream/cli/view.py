@@ -31,7 +31,9 @@ ENDINGS = {
     "typed": "you wrote it",
     "pushed": "key released",
     "no_words": "no words in it",
+    "unclear": "too unclear to be answered; say it again",
 }
+UNTAKEN = ("no_words", "echo", "unclear", "failed")  # nothing more is said of such a turn
 
 
 @dataclass(slots=True)
@@ -112,8 +114,9 @@ class Screen:
                 turn.state = "listening: you went on, the draft is dropped"
             case ev.TurnEnded(reason=reason):
                 turn.tail, turn.state = "", f"over: {ENDINGS.get(reason, reason)}"
-                if reason == "no_words":
+                if reason in UNTAKEN:
                     self.turns.pop(event.turn, None)
+                    self.done += [turn] * (reason != "no_words")
             case ev.ReplyText(text=text):
                 turn.reply += text
             case ev.ReplyEnded(text=text, reason=reason):

@@ -236,6 +236,7 @@ def open_listener(
         end_of_turn=end_of_turn,
         numbers=TurnNumbers(()),
         preroll_ms=options.preroll_ms,
+        unclear=options.unclear,
         trace=trace,
         clock=MonotonicClock(),
     )

@@ -387,7 +387,7 @@ class Conversation:
         if not self._live:  # waiting to be taken is no delay that anybody felt
             self._arrivals.restart(turn.ended_at, turn.decided)
         marks.decide(turn.decided, turn.ended_at, turn.speech_end, self._arrivals)
-        said = has_words(event.transcript) and event.reason != "failed"
+        said = has_words(event.transcript) and event.reason not in ("failed", "unclear")
         if event.reason != "failed":
             self._lost = 0
             if said:

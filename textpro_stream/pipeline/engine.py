@@ -188,6 +188,7 @@ class Engine:
             end_of_turn=end_of_turn,
             numbers=numbers,
             preroll_ms=settings.turn.preroll_ms,
+            unclear=settings.turn.unclear,
             trace=context.trace,
             clock=context.clock,
         )

@@ -81,6 +81,7 @@ class Listener:
         end_of_turn: is what was said complete? Asked `ASK` apart while the turn may be over.
         numbers: of turns.
         preroll_ms: audio from before the voice was noticed that the recognizer gets.
+        unclear: mean probability of a turn's tokens below which it is not to be answered.
         trace: told where the audio clock stands and of time spent on voice activity.
         clock: for marks only; decides nothing.
     """
@@ -95,12 +96,14 @@ class Listener:
         end_of_turn: EndOfTurn,
         numbers: TurnNumbers,
         preroll_ms: int,
+        unclear: float,
         trace: Trace,
         clock: Clock,
     ) -> None:
         self._open, self._endpointer, self._prosody = open_recognizer, endpointer, prosody
         self._barge_in, self._end_of_turn = barge_in, end_of_turn
         self._preroll, self._numbers = samples_of_ms(preroll_ms), numbers
+        self._unclear = unclear
         self._trace, self._clock = trace, clock
         self._recent: deque[AudioChunk] = deque(maxlen=(self._preroll + OPENING) // FRAME)
         self._turn: SpokenTurn | None = None
@@ -141,7 +144,7 @@ class Listener:
         """Other rules about turns from here on; an open turn goes on under them."""
         self._endpointer.configure(options)
         self._barge_in.configure(options)
-        self._preroll = samples_of_ms(options.preroll_ms)
+        self._preroll, self._unclear = samples_of_ms(options.preroll_ms), options.unclear
         self._recent = deque(self._recent, (self._preroll + OPENING) // FRAME)
 
     def finish(self) -> Listened:
@@ -320,7 +323,11 @@ class Listener:
         turn.marks.note("asr_final", self._clock.now())
         self.totals.add(turn)
         assert signal.reason is not None, "an endpoint has a reason"
-        reason: TurnEndReason = signal.reason if has_words(turn.transcript) else "no_words"
+        reason: TurnEndReason = signal.reason
+        if not has_words(turn.transcript):
+            reason = "no_words"
+        elif not turn.is_clear(self._unclear):
+            reason = "unclear"
         self._ended = TurnEnded(turn.number, self.position, turn.transcript, reason)
         self._turn, self._decided = None, turn
         return committed

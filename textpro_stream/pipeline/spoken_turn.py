@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from textpro_stream.contracts import AudioChunk, Ending, OpenTurn, TokenSpan, has_words, text_of
+from textpro_stream.contracts import (
+    AudioChunk,
+    Ending,
+    OpenTurn,
+    TokenSpan,
+    bare_words,
+    has_words,
+    mean_logprob,
+    text_of,
+)
 from textpro_stream.ports import Recognizer
 from textpro_stream.telemetry.marks import TurnMarks
+
+NONSENSE = 5  # words of it at least
 
 
 @dataclass(slots=True)
@@ -34,6 +46,17 @@ class SpokenTurn:
     def transcript(self) -> str:
         """Its words: those committed, unless they were revised."""
         return text_of(self.revised or self.spans)
+
+    def is_clear(self, least: float) -> bool:
+        """Whether its words are sure enough to be taken at their word.
+
+        A few unsure words are no nonsense but words that were said badly: they are always clear.
+
+        Args:
+            least: geometric mean of its tokens' probabilities.
+        """
+        few = len(bare_words(self.transcript)) < NONSENSE
+        return few or math.exp(mean_logprob(self.revised or self.spans)) >= least
 
     @property
     def text(self) -> str:

@@ -127,7 +127,7 @@ def find_tone(name: str, recogniser: str) -> ToneHead | None:
     weights = ToneWeights.load(Path(name))
     if weights.recogniser != recogniser:
         raise WeightsError(
-            f"{name}: reads another recogniser's states (model, adapter or whisper.prosody differ);"
+            f"{name}: reads another recogniser's states (whisper.model or whisper.prosody differs);"
             " train it again with: textpro train tone",
             path=name,
         )

@@ -64,7 +64,11 @@ class WhisperPro:
 
     @property
     def fingerprint(self) -> str:
-        """Whose vectors these are. An adapter changes them a little, so it does not count."""
+        """Whose vectors these are.
+
+        An adapter does not count: a readout that was trained without it reads on, and nearly as
+        well as one trained with it (docs/notes/0013-prosody-vector.md).
+        """
         return f"{self._base} {self.vector}"
 
     def open(

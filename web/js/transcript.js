@@ -22,6 +22,7 @@ const ENDINGS = /** @type {Record<string, string>} */ ({
 });
 const UNANSWERED = /** @type {Record<string, string>} */ ({
   echo: "That was the reply itself, heard again: headphones help.",
+  unclear: "These words are in doubt, so they are not answered; say it again.",
   failed: "These words could not be made out; say it again.",
 });
 

@@ -349,7 +349,7 @@ def test_without_create_response_a_turn_waits_to_be_answered(desk: Desk) -> None
     assert types(desk.respond(2)) == ["response.created"]
 
 
-@pytest.mark.parametrize("reason", ["no_words", "echo"])
+@pytest.mark.parametrize("reason", ["no_words", "echo", "unclear"])
 def test_a_turn_that_the_model_forgets_is_still_an_item(desk: Desk, reason: str) -> None:
     desk.hear(SpeechStarted(1, 0, 0))
     sent = desk.hear(TurnEnded(1, 16_000, "", reason, replies=False))

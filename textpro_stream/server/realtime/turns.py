@@ -23,6 +23,7 @@ from textpro_stream.server.realtime.state import State
 FORGOTTEN: tuple[TurnEndReason, ...] = (
     "no_words",
     "echo",
+    "unclear",
     "failed",
 )  # turns that the model does not remember
 
