@@ -435,7 +435,10 @@ def test_an_observer_hears_of_encoder_and_decoder(listener: WhisperPro) -> None:
 
 def doubting(model: WhisperPro, doubted: float = 0.0) -> Policy:
     """Rules under which every word is in doubt, or none."""
-    return replace(model.policy, revise=True, commit=replace(model.policy.commit, doubted=doubted))
+    commit = replace(
+        model.policy.commit, doubted=doubted, least=1, most=model.model.dims.n_positions
+    )
+    return replace(model.policy, revise=True, commit=commit)
 
 
 @modest

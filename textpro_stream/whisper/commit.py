@@ -30,13 +30,24 @@ class CommitRule:
     # Logprob of the least sure token above which hearing a turn again changes nothing for the
     # better: in 126 turns, 96 lay below it, and all that was gained (docs/notes/0015).
     doubted: float = -0.7
+    # Positions of a segment that is heard again: 5 to 12 s. Under the adapter a shorter one, which
+    # streaming saw nearly whole, gains nothing; a longer one is told later than anybody waits
+    # (docs/notes/0016).
+    least: int = 250
+    most: int = 600
 
     # English: a pause inside a sentence.
     pause: int = 40  # positions of silence after which trailing punctuation may go: 0.8 s
 
-    def in_doubt(self, words: Sequence[Drafted]) -> bool:
-        """Whether hearing these words again may change them for the better."""
-        return min((word.logprob for word in words), default=0.0) <= self.doubted
+    def in_doubt(self, words: Sequence[Drafted], n_heard: int) -> bool:
+        """Whether hearing these words again may change them for the better, and in time.
+
+        Args:
+            words: of the segment, its last ones included.
+            n_heard: positions of its audio.
+        """
+        in_time = self.least <= n_heard <= self.most
+        return in_time and min((word.logprob for word in words), default=0.0) <= self.doubted
 
     def n_agreed(
         self, outcome: Outcome, before: Sequence[Drafted], view: View, tokens: Tokens

@@ -119,7 +119,7 @@ class Recognizer:
         n_heard, policy = self._n_whole, self._policy
         carried, kept, after = self._opened
         words = [*self._segment.committed[len(carried) :], *self._previewed]
-        if n_heard <= 0 or not policy.revise or not policy.commit.in_doubt(words):
+        if not policy.revise or not policy.commit.in_doubt(words, n_heard):
             return None
         model = self._model
         spectrum, available = self._closed(n_heard, policy.closing.whole)
