@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import soxr
 import torch
 from numpy.typing import NDArray
 from tiny_whisper import committed, features, ids_of, pieces, silence, text_of
@@ -19,7 +18,6 @@ from textpro_stream import store
 from textpro_stream.config import WhisperOptions
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript, bare_words
 from textpro_stream.evaluate.score import Errors, errors, normalise_text
-from textpro_stream.speech.espeak import Espeak
 from textpro_stream.whisper import Recognizer, WhisperPro
 
 pytestmark = pytest.mark.weights
@@ -104,38 +102,6 @@ def test_clips_are_understood_in_blocks(tiny: WhisperPro) -> None:
         assert found.deletions <= found.words / 3
         total += found
     assert total.wer <= 8
-
-
-def spoken(voice: str, text: str) -> Audio:
-    """A text read by espeak-ng in a quiet room."""
-    heard: list[bytes] = []
-    espeak = Espeak(voice)
-    espeak.speak(text, False, 165, lambda audio: not heard.append(audio), lambda *_: None)
-    samples = np.frombuffer(b"".join(heard), np.int16).astype(np.float32)
-    clip = np.concatenate([silence(0.5), soxr.resample(samples, espeak.rate_hz, SAMPLE_RATE)])
-    clip = np.concatenate([0.4 * clip / np.abs(clip).max(), silence(1)])
-    found: Audio = clip + np.random.default_rng(0).normal(0, 8e-4, len(clip)).astype(np.float32)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("voice", "times", "word", "rest"),
-    [
-        ("en-gb+m3", 4, "wait", "I meant the other one."),
-        ("en-us+f2", 4, "okay", "what is the weather tomorrow?"),
-    ],
-)
-def test_words_behind_a_true_repetition_stay(
-    tiny: WhisperPro, voice: str, times: int, word: str, rest: str
-) -> None:
-    spans, recognizer = stream(tiny, spoken(voice, f"{word} " * times + rest))
-    revision = recognizer.revise()
-    kept = spans if revision is None else [*spans[: revision.kept], *revision.spans]
-    for text in (text_of(spans), text_of(kept)):
-        words = bare_words(text)
-        assert abs(words.count(word) - times) <= 1
-        assert len([each for each in bare_words(rest) if each in words]) >= len(rest.split()) / 2
-        assert len(words) <= times + len(rest.split()) + 2
 
 
 @pytest.fixture(scope="module")

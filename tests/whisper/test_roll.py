@@ -32,9 +32,7 @@ def standing(
 ) -> Standing:
     """In the middle of speech, unless changed."""
     last = max((d.position for d in said[-3:]), default=0)
-    now = Standing(
-        said, draft, available - 16, available, 16, last, idle=10, unheard=0, circling=False
-    )
+    now = Standing(said, draft, available - 16, available, 16, last, idle=10, unheard=0)
     return replace(now, **changes)
 
 
@@ -90,14 +88,6 @@ def test_speech_without_words_gets_a_fresh_start_behind_the_last_one(tokens: Tok
     stalled = standing(words(100), 320, idle=210, unheard=150)
     assert roll(stalled, tokens, RULES) == Roll(106)
     assert roll(replace(stalled, unheard=50), tokens, RULES) is None
-
-
-def test_words_that_go_round_in_circles_are_no_beginning_for_what_follows(tokens: Tokens) -> None:
-    circling = standing(words(100), 140, unheard=60, circling=True)
-    assert roll(circling, tokens, RULES) == Roll(106, amid=True)
-    assert roll(replace(circling, unheard=40), tokens, RULES) is None  # nothing follows
-    assert roll(replace(circling, committed=()), tokens, RULES) is None  # nor was anything said
-    assert roll(replace(circling, circling=False), tokens, RULES) is None
 
 
 @given(

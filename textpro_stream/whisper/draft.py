@@ -50,11 +50,6 @@ class Outcome:
     after_all: Choice | None = None  # behind the last token
     n_agreed: int = 0  # of the draft, safe to commit
 
-    @property
-    def circling(self) -> bool:
-        """The same words over and over ended the walk."""
-        return self.why in ("loop", "stuck")
-
 
 @dataclass(slots=True)
 class View:

@@ -47,8 +47,7 @@ class Guards:
     spare_tokens: int = 6  # above that: short clips are all beginnings and endings
     stuck: int = 6  # words' tokens that attend to one place: nobody speaks so fast
     stuck_span: int = 8  # positions that count as one place: 0.16 s
-    loop_span: int = 4  # positions that a token must move on in each repetition to be real: 0.08 s
-    loop_longest: int = 8  # tokens of what is repeated: longer ones attend backwards, and are seen
+    loop_span: int = 4  # positions a repeated token must take to be real: 0.08 s
     loop_reach: int = 24  # committed tokens that a loop may have begun in: three times eight
 
     def noise(self, silent: float, outcome: Outcome, *, final: bool) -> bool:
@@ -70,8 +69,9 @@ class Guards:
         circular = outcome.why in ("loop", "stuck", "pace")
         if final and p_silent < self.speech:  # unsure words for surely speech, and the last ones
             return False
-        signs = p_silent > self.no_speech, sure < self.doubtful, circular
-        return sure < self.unsure or sum(signs) > 1
+        return sure < self.unsure or (
+            p_silent > self.no_speech and (sure < self.doubtful or circular)
+        )
 
     def silence(self, levels: NDArray[np.float32], last: int) -> bool:
         """Whether nothing loud follows the last word: then no word follows either."""
@@ -85,51 +85,31 @@ class Guards:
         speech = levels[last + self.covered : n_heard - self.fresh] > -self.loud
         return int(speech.sum()) > self.uncovered
 
-    def skips(self, levels: NDArray[np.float32], words: Sequence[Drafted]) -> int:
-        """Positions of speech before the last word that no word attends to."""
-        spoken = levels > -self.loud
-        for word in words:
-            spoken[max(0, word.position - self.covered) : word.position + self.covered] = False
-        last = max((word.position for word in words), default=0)
-        return int(spoken[:last].sum())
-
     def pace(self, n_tokens: int, n_heard: int) -> bool:
         """Whether so many tokens are more than anybody says in that time."""
         return n_tokens >= int(n_heard / 50 * self.tokens_per_second) + self.spare_tokens
 
-    def stuck_since(self, walked: Sequence[Drafted], tokens: Tokens) -> int | None:
-        """Where the last words began to attend to one place all of them, if they do."""
-        said = [i for i, d in enumerate(walked) if not tokens.is_punctuation(d.token)]
-        last = said[-self.stuck :]
-        places = [walked[i].position for i in last]
-        if len(places) < self.stuck or max(places) - min(places) >= self.stuck_span:
-            return None
-        return last[0]
+    def is_stuck(self, walked: Sequence[Drafted], tokens: Tokens) -> bool:
+        """Whether the last words all attend to one place."""
+        said = [d for d in walked[-2 * self.stuck :] if not tokens.is_punctuation(d.token)]
+        places = [d.position for d in said[-self.stuck :]]
+        return len(places) == self.stuck and max(places) - min(places) < self.stuck_span
 
-    def loop(self, words: Sequence[Drafted]) -> Loop | None:
+    def repeats(self, words: Sequence[Drafted]) -> bool:
         """Whether the end is one n-gram over and over while attention stands still.
 
-        Four times one token, else three times. People do say "no, no, no": then each one has a
-        sound of its own, and is not counted.
+        Four times one token, else three times. People do say "no, no, no": then attention moves on.
         """
-        for n in range(1, self.loop_longest + 1):
-            n_alike = 0
-            for now, before in zip(reversed(words), reversed(words[:-n]), strict=False):
-                moved = now.position - before.position
-                if now.token != before.token or moved >= self.loop_span * n:
-                    break
-                n_alike += 1
-            if n_alike >= (3 if n == 1 else 2 * n):
-                return Loop(n, n_alike)
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """The end of some words."""
-
-    first: int  # tokens of the first time
-    again: int  # tokens that repeat them
+        for n in (1, 2, 3, 4, 6, 8):
+            size = n * (4 if n == 1 else 3)
+            tail = words[-size:]
+            if len(tail) == size and all(
+                tail[i].token == tail[i % n].token for i in range(n, size)
+            ):
+                moved = max(d.position for d in tail) - min(d.position for d in tail)
+                if moved < self.loop_span * size:
+                    return True
+        return False
 
 
 @dataclass(slots=True)
@@ -164,28 +144,11 @@ class Watch:
         if self.lost == (guards.lost_final if self.final else guards.lost):
             self.cut = len(walked) - self.lost + 1
             return "back"
-        if (since := guards.stuck_since(walked, self.tokens)) is not None:
-            self.cut = since + 1
+        if guards.is_stuck(walked, self.tokens):
+            self.cut = len(walked) - guards.stuck + 1
             return "stuck"
         if guards.pace(len(self.committed) + len(walked), self.n_heard):
             return "pace"
-        words = [*self.committed[-guards.loop_reach :], *walked, drafted]
-        if loop := guards.loop(words):
-            self.cut = self._before(loop, [*walked, drafted])
+        if guards.repeats([*self.committed[-guards.loop_reach :], *walked, drafted]):
             return "loop"
         return None
-
-    def _before(self, loop: Loop, words: Sequence[Drafted]) -> int:
-        """How many words to keep: where it begins to circle, something else may have been said.
-
-        Even the first time goes, if anything stands before it.
-        """
-        cut = len(words) - loop.again - loop.first
-        while cut > 0 and not self._parts(words[cut].token):
-            cut -= 1
-        if cut <= 0 and not self.committed:
-            return min(loop.first, len(words) - 1)
-        return max(0, cut)
-
-    def _parts(self, token: int) -> bool:
-        return self.tokens.starts_word(token) or self.tokens.is_punctuation(token)

@@ -9,7 +9,6 @@ decoder; which words stay, what is noise and when a segment ends is decided by t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +58,7 @@ class Recognizer:
         self._n_pending = 0
         self._spectrum = Spectrum(model.filters)  # of the segment
         self._slot = model.pool.take()
-        self._segment = self._segment_in(self._slot, ())
+        self._segment = self._open_segment(())
         self._origin = 0  # position of the segment's first
         self._heard = 0  # positions complete so far, from the stream's start
         self._samples = 0  # in whole blocks
@@ -113,7 +112,7 @@ class Recognizer:
 
         What streaming has made final, in the encoder and of the words, had seen less. In a slot of
         its own, so it leaves no trace. None also where the policy does not want it, where no word
-        is in doubt, and where the text does not come to its end or leaps over speech.
+        is in doubt, and where the text does not come to its end.
         """
         self.preview()
         n_heard, policy = self._n_whole, self._policy
@@ -133,13 +132,8 @@ class Recognizer:
             outcome = segment.look(View(available, n_heard, True, spectrum.levels))
         self.work.positions_provisional += available
         self.work.decoder_passes += segment.passes
-        levels = spectrum.levels()
-        outcome = self._hear_on(outcome, segment, spectrum, available, n_heard)
         if outcome.why not in ("end", "silence"):
             return None  # a guard ended it, perhaps in the middle: what was committed is safer
-        skips = policy.guards.skips
-        if skips(levels, outcome.draft) > skips(levels, words) + policy.guards.uncovered:
-            return None  # it has leapt over words
         return Revision(kept, self._spans(outcome.draft, after))
 
     def _step(self, audio: NDArray[np.float32]) -> Transcript:
@@ -162,7 +156,7 @@ class Recognizer:
             self._end = committed[-1].end
             self._progress = heard
         hypothesis = self._spans([] if segment.muted else segment.draft)
-        if next_one := self._roll(available, circling=outcome.circling):
+        if next_one := self._roll(available):
             self._begin(next_one)
         return Transcript(committed, hypothesis)
 
@@ -202,43 +196,8 @@ class Recognizer:
         spectrum, available = self._closed(n_heard, self._policy.closing.masked)
         first = self._segment.length
         outcome, states = self._look(spectrum, available, 0, n_heard, final=True)
-        outcome = self._hear_on(outcome, self._segment, spectrum, available, n_heard)
         edge = self._newest(states[: max(0, n_heard - first)])
         return Preview(self._spans(outcome.draft), _ending(outcome, edge)), outcome.draft
-
-    def _hear_on(
-        self, outcome: Outcome, segment: Segment, spectrum: Spectrum, available: int, n_heard: int
-    ) -> Outcome:
-        """Decode what lies behind words that went round in circles, without these as a beginning.
-
-        Args:
-            outcome: of the walk to the end.
-            segment: that walked.
-            spectrum: that it looked at; is used up.
-            available: positions to look at.
-            n_heard: of these, positions of audio.
-        """
-        policy, model = self._policy, self._model
-        draft, origin, last = list(outcome.draft), 0, segment.last_position
-        while outcome.circling:
-            last = max([last, *(d.position for d in draft)])
-            behind = last + policy.rolling.covered - origin
-            if spectrum.n_loud(behind, policy.guards.loud) <= policy.rolling.unheard_last:
-                return replace(outcome, draft=draft, why="silence")
-            begin = last + policy.rolling.after
-            spectrum.drop(begin - origin)
-            origin, n = begin, available - begin
-            slot = model.pool.take()
-            with self._observer.span("encoder"):
-                mel = spectrum.look(n, n_heard - begin)
-                encode(model.model, [Encode(slot, mel, 0, n)], whole=True)
-            anew = self._segment_in(slot, (), amid=True)
-            with self._observer.span("decoder"):
-                outcome = anew.look(View(n, n_heard - begin, True, spectrum.levels))
-            self.work.positions_provisional += n
-            self.work.decoder_passes += anew.passes
-            draft += [replace(d, position=d.position + begin) for d in outcome.draft]
-        return replace(outcome, draft=draft)
 
     @property
     def _n_whole(self) -> int:
@@ -252,7 +211,7 @@ class Recognizer:
         spectrum.push(np.concatenate([*self._pending, zeros]))
         return spectrum, min(n_heard + silence, self._model.model.dims.n_positions)
 
-    def _roll(self, available: int, *, circling: bool) -> Roll | None:
+    def _roll(self, available: int) -> Roll | None:
         policy, segment, last = self._policy, self._segment, self._segment.last_position
         standing = Standing(
             committed=segment.committed,
@@ -263,7 +222,6 @@ class Recognizer:
             last=last,
             idle=self._heard - self._progress,
             unheard=self._spectrum.n_loud(last + policy.rolling.covered, policy.guards.loud),
-            circling=circling,
         )
         return roll(standing, self._model.tokens, policy.rolling)
 
@@ -274,17 +232,19 @@ class Recognizer:
         self._origin += next_one.begin
         self._opened = next_one.carried, self._n_spans, self._end
         self._progress = self._heard
-        self._segment = self._segment_in(self._slot, next_one.carried, amid=next_one.amid)
+        self._segment = self._open_segment(next_one.carried)
         self.work.segments += 1
 
-    def _segment_in(self, slot: Slot, carried: Sequence[Drafted], *, amid: bool = False) -> Segment:
+    def _open_segment(self, carried: Sequence[Drafted]) -> Segment:
+        return self._segment_in(self._slot, carried)
+
+    def _segment_in(self, slot: Slot, carried: Sequence[Drafted]) -> Segment:
         policy = self._policy
         return Segment(
             slot,
             self._model.decoder,
             self._model.tokens,
             carried=carried,
-            amid=amid,
             commit=policy.commit,
             guards=policy.guards if policy.guarded else None,
             drafting=policy.drafting,

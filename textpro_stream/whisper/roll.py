@@ -35,9 +35,6 @@ class Rolling:
     # tiny.en: it sometimes ends a text and stays silent; a fresh start lets it hear again.
     stalled: int = 200  # positions without a commit after which it gets one: 4 s
     unheard: int = 100  # mel frames of speech that must lie there for it: 1 s
-    # The same where it goes round in circles: its own words would lead it there again.
-    unheard_circling: int = 50
-    unheard_last: int = 20  # the same where no audio can follow: one short word
 
     # English speech: its pauses.
     pause: int = 40  # positions after a word that are a pause: 0.8 s
@@ -57,7 +54,6 @@ class Standing:
     last: int  # the furthest that committed words attend to
     idle: int  # positions since a word was last committed
     unheard: int  # mel frames of speech behind the last word
-    circling: bool  # a loop ended the draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +62,13 @@ class Roll:
 
     begin: int  # its origin, as a position of this one
     carried: tuple[Drafted, ...] = ()  # words that it hears again, in its positions
-    amid: bool = False  # in the middle of speech
 
 
 def roll(at: Standing, tokens: Tokens, rules: Rolling) -> Roll | None:
     """Whether to begin a new segment: at a pause, or at a word boundary when it must be."""
     words = at.committed
-    behind = min(at.last + rules.after, at.length)
-    if words and at.circling and at.unheard > rules.unheard_circling:
-        return Roll(behind, amid=True)
     if words and at.idle >= rules.stalled and at.unheard > rules.unheard:
-        return Roll(behind)
+        return Roll(min(at.last + rules.after, at.length))
     if at.length < rules.soft:
         return None
     silent = not at.draft and at.available - at.last > rules.forgotten

@@ -39,7 +39,6 @@ class Segment:
         decoder: shared.
         tokens: the vocabulary.
         carried: words already committed whose audio this segment hears again.
-        amid: it begins in the middle of speech, so its first words are no noise put into words.
         commit: the rule.
         guards: tests for no-speech, pace, repetition and uncovered speech; None: none.
         drafting: numbers of the walk.
@@ -52,12 +51,11 @@ class Segment:
         tokens: Tokens,
         *,
         carried: Sequence[Drafted] = (),
-        amid: bool = False,
         commit: CommitRule,
         guards: Guards | None,
         drafting: Drafting,
     ) -> None:
-        self.slot, self._amid = slot, amid
+        self.slot = slot
         self._decoder, self._tokens = decoder, tokens
         self._commit, self._guards, self._drafting = commit, guards, drafting
         self.length = 0  # final encoder positions
@@ -99,7 +97,6 @@ class Segment:
             outcome.after_word = choices[0]
         self.muted = (
             at_start
-            and not self._amid
             and self._guards is not None
             and self._guards.noise(silent, outcome, final=view.final)
         )
