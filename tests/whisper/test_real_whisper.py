@@ -16,7 +16,7 @@ from transformers import WhisperForConditionalGeneration
 
 from textpro_stream import store
 from textpro_stream.config import WhisperOptions
-from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript, bare_words
+from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript
 from textpro_stream.evaluate.score import Errors, errors, normalise_text
 from textpro_stream.whisper import Recognizer, WhisperPro
 
