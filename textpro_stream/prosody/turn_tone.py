@@ -64,13 +64,13 @@ class TurnTone:
         """
         if self._total is None or not self._has_words:
             return None
-        talk_s = seconds(self.talk)
         return read_tone(
             self._head,
             self._usual,
             (self._total / self._n_states).astype(np.float32),
             acoustics.between(self._start, self._end),
-            pace=self._usual.pace(self.n_tokens, talk_s) if self.n_tokens >= LEAST_TOKENS else None,
+            n_tokens=self.n_tokens,
+            talk_s=seconds(self.talk),
             rising=rise(acoustics.between(self._end - ENDING, self._end + ENDING // 10)),
         )
 
@@ -81,7 +81,8 @@ def read_tone(
     state: NDArray[np.float32],
     sound: Frames,
     *,
-    pace: float | None,
+    n_tokens: int,
+    talk_s: float,
     rising: float | None = None,
 ) -> ToneReading:
     """One stretch of speech against the speaker's usual.
@@ -91,7 +92,8 @@ def read_tone(
         usual: what was known of the speaker before.
         state: mean over the stretch's tokens, (d_prosody,).
         sound: of the stretch.
-        pace: against the usual.
+        n_tokens: words' tokens in it; too few tell no pace.
+        talk_s: for how long they were said, longer pauses left out.
         rising: of a stretch that ends as its speaker wanted it to.
     """
     voiced = sound.f0_hz > 0
@@ -103,7 +105,7 @@ def read_tone(
         arousal=head.arousal(state) if head else None,
         pitch=pitch,
         loudness=loudness,
-        pace=pace,
+        pace=usual.pace(n_tokens, talk_s) if n_tokens >= LEAST_TOKENS else None,
         rising=rising,
         emotion=head.emotion(state) if head else {},
     )

@@ -27,7 +27,7 @@ from textpro_stream.contracts import (
 from textpro_stream.prosody.acoustics import Acoustics, Frames, dbfs
 from textpro_stream.prosody.speaker import Speaker
 from textpro_stream.prosody.tone import ToneHead
-from textpro_stream.prosody.turn_tone import LEAST_TOKENS, TurnTone, levels_db, read_tone
+from textpro_stream.prosody.turn_tone import TurnTone, levels_db, read_tone
 
 SHORTEST = samples_of_ms(200)  # of sound described: the recognizer gives some words no length
 
@@ -152,8 +152,7 @@ class ProsodyTracker:
         """Against what was known before; a window ends anywhere, so nothing of how it ends."""
         if not self._tone:
             return None
-        pace = self._speaker.pace(n_tokens, talk_s) if n_tokens >= LEAST_TOKENS else None
-        return read_tone(self._head, self._speaker, state, sound, pace=pace)
+        return read_tone(self._head, self._speaker, state, sound, n_tokens=n_tokens, talk_s=talk_s)
 
     def _learn(self, start: int, end: int) -> None:
         """Show the speaker's new voiced sound to the running statistics, each frame once."""

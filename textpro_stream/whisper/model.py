@@ -324,6 +324,7 @@ class Whisper(nn.Module):
     def __init__(self, dims: Dimensions, alignment_heads: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.dims = dims
+        self.base = ""  # `lora.fingerprint` of the published weights, once they are read
         self.encoder = AudioEncoder(dims)
         # As published, where an adapter has taught the other one the streaming mask.
         self.whole_encoder = self.encoder

@@ -51,7 +51,8 @@ def load_weights(folder: Path, dtype: str, device: torch.device, adapter: str = 
     with torch.no_grad():
         _fill(model, tensors)
     model.vocabulary = Vocabulary(model.decoder.embedding, int8=False)
-    if adapter and (found := find_adapter(adapter, tensors.fingerprint())):
+    model.base = tensors.fingerprint()
+    if adapter and (found := find_adapter(adapter, model.base)):
         model.whole_encoder = copy.deepcopy(model.encoder)
         found.merge(model)
         log.info("%s: with adapter %s", folder, found.path.name)
@@ -63,11 +64,6 @@ def load_weights(folder: Path, dtype: str, device: torch.device, adapter: str = 
     if unread := tensors.checkpoint.unread():
         log.info("%s: %d tensors not needed for inference", folder, len(unread))
     return model
-
-
-def fingerprint_of(folder: Path) -> str:
-    """Tells a folder's weights from another's, whatever was merged into them or rounded off."""
-    return _Tensors(Checkpoint(folder), torch.float32, torch.device("cpu")).fingerprint()
 
 
 def _fill(model: Whisper, tensors: _Tensors) -> None:

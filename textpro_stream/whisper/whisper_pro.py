@@ -18,7 +18,7 @@ from textpro_stream.whisper.policy import Policy
 from textpro_stream.whisper.recognizer import Recognizer
 from textpro_stream.whisper.tokens import Tokens
 from textpro_stream.whisper.vector import Vector
-from textpro_stream.whisper.weights import fingerprint_of, load_weights
+from textpro_stream.whisper.weights import load_weights
 
 
 class WhisperPro:
@@ -48,7 +48,6 @@ class WhisperPro:
         self.tokens = Tokens(folder, dims.n_vocabulary)
         self.vector = Vector.of(options.prosody, folder, dims)
         self.decoder = GreedyDecoder(self.model, self.tokens, self.vector)
-        self._base = fingerprint_of(folder)
         self.filters = mel_filters(dims.n_mels).to(device)
         self.pool = Pool(dims, self.model.dtype, device, layers=self.vector.layers)
 
@@ -69,7 +68,7 @@ class WhisperPro:
         An adapter does not count: a readout that was trained without it reads on, and nearly as
         well as one trained with it (docs/notes/0013-prosody-vector.md).
         """
-        return f"{self._base} {self.vector}"
+        return f"{self.model.base} {self.vector}"
 
     def open(
         self,
