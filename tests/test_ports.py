@@ -34,6 +34,11 @@ KEEPERS = {
         "scripted_talk:ScriptedTalk",
     ),
     "Stage": ("textpro_stream.prosody.windows:ProsodyTracker", "scripted:WindowPerCommit"),
+    "ProsodyStage": (
+        "textpro_stream.prosody.windows:ProsodyTracker",
+        "scripted:WindowPerCommit",
+        "textpro_stream.evaluate.evidence:_NoProsody",
+    ),
     "Vad": (
         "textpro_stream.turn.vad:WebrtcVad",
         "textpro_stream.turn.vad:SileroVad",

@@ -84,8 +84,10 @@ class LlmOptions(Checked):
     # token is paid for each reading.
     prefill: bool = True
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
-    # auto: what the trained projector was made for, text without one; the last two need one
-    fusion: Literal["auto", "text", "interleave", "global"] = "auto"
+    # How tone of voice reaches the LLM. text: not; tags: in words behind a turn, (I sound angry.),
+    # where that is sure; the last two need a trained projector. auto: what the projector was made
+    # for; without one tags, or text for an LLM by URL.
+    fusion: Literal["auto", "text", "tags", "interleave", "global"] = "auto"
     projector: str = ""  # safetensors file of a trained projector, or random; "" = none
     system_prompt: str = (
         "You are a voice assistant. Answer in one or two short spoken sentences, without lists."

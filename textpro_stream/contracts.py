@@ -126,6 +126,8 @@ class ListenedFrame:
 
 UNSURE = "unsure"
 NAMED = 0.5  # probability from which an emotion is named: likelier than all others together
+AGITATED = "agitated"
+AGITATED_FROM = 0.78  # probability; of arousal, which is never told as surer than 0.8 or so
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,13 @@ class ToneReading:
             return UNSURE
         label = max(self.emotion, key=self.emotion.__getitem__)
         return label if self.emotion[label] >= NAMED else UNSURE
+
+    @property
+    def named(self) -> str:
+        """What may be said of it in a word: an emotion, `AGITATED` where none is, or `UNSURE`."""
+        if self.guess == UNSURE and self.arousal is not None and self.arousal >= AGITATED_FROM:
+            return AGITATED
+        return self.guess
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,6 +201,12 @@ class OpenTurn:
     tail: tuple[TokenSpan, ...] = ()  # what would be committed, were the turn over now
     over: bool = False  # it is, or may be: be ready to reply
     ending: Ending | None = None  # what the recognizer knew of it when the pause began
+    tone: ToneReading | None = None  # of all its words; None: typed, not over yet, or switched off
+
+    @property
+    def named(self) -> str:
+        """Its tone in a word, or `UNSURE`."""
+        return self.tone.named if self.tone is not None else UNSURE
 
     @property
     def text(self) -> str:

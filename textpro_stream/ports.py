@@ -25,6 +25,7 @@ from textpro_stream.contracts import (
     ReplyOptions,
     Revision,
     SpokenChunk,
+    TokenSpan,
     ToneReading,
     Transcript,
     TurnSignal,
@@ -153,7 +154,16 @@ class Stage(Protocol[In_contra, Out_co]):
         ...
 
 
-ProsodyStage = Stage[ListenedFrame, ProsodyWindow | ToneReading]
+class ProsodyStage(Stage[ListenedFrame, ProsodyWindow | ToneReading], Protocol):
+    """How it was said: windows while somebody speaks, a reading of the turn where it ends."""
+
+    def tone(self, tail: Sequence[TokenSpan], /) -> ToneReading | None:
+        """How the open turn sounds, were these words its last ones. Changes nothing.
+
+        Returns:
+            None where there are no words, or nothing shall be told of tone.
+        """
+        ...
 
 
 class Vad(Protocol):

@@ -10,8 +10,17 @@ import soundfile
 import soxr
 from scripted import chunks
 
+from textpro_stream.config import LlmOptions, Settings
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk
-from textpro_stream.events import Event, ProsodyUpdated, TurnEnded, WordsCommitted
+from textpro_stream.events import (
+    Event,
+    ProsodyUpdated,
+    ReplyGiven,
+    TurnEager,
+    TurnEnded,
+    TurnTone,
+    WordsCommitted,
+)
 from textpro_stream.pipeline import Engine
 from textpro_stream.speech.espeak import Espeak
 
@@ -50,6 +59,25 @@ async def test_cutting_differently_changes_nothing() -> None:
         assert [entry[0] for entry in whole].count("end") == 2
         assert told(await run(chunks(audio, [7, 333, 20_001, 20_002, 77_777]), live=False)) == whole
         assert told(await run(chunks(audio, range(0, len(audio), 601)), live=True)) == whole
+
+
+async def test_a_question_in_an_even_voice_is_answered_as_if_nobody_had_heard_how() -> None:
+    samples, _ = soundfile.read(str(files("textpro_stream") / "assets" / "question.flac"))
+    answers: list[str] = []
+    for fusion in ("auto", "text"):
+        settings = Settings(llm=LlmOptions(fusion=fusion))
+        async with (
+            await Engine.load(settings, speech=False) as engine,
+            engine.open(live=False) as talk,
+        ):
+            await talk.push(AudioChunk(samples.astype(np.float32), 0))
+            await talk.finish()
+            events = [event async for event in talk]
+        assert [event.tone.named for event in events if isinstance(event, TurnTone)] == ["unsure"]
+        assert [event for event in events if isinstance(event, TurnEager)]
+        answers += [event.text for event in events if isinstance(event, ReplyGiven)]
+    assert len(answers) == 2
+    assert answers[0] == answers[1]
 
 
 FOREIGN = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from caller import Caller, check
+from caller import ANGRY, Caller, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_llm import spoken
@@ -22,6 +22,7 @@ Load = Callable[..., LanguageModel]
 QUESTION = "How long should I boil an egg tonight in the kitchen?"
 FUSIONS = [
     {"fusion": "text"},
+    {"fusion": "tags"},
     {"fusion": "interleave", "projector": "random"},
     {"fusion": "global", "projector": "random"},
 ]
@@ -88,10 +89,10 @@ def test_words_in_any_pieces_with_any_drafts_are_the_words_at_once(
 ) -> None:
     model = load(kind, **options)
     spans = spoken(QUESTION)
-    whole = Caller(model)
+    whole = Caller(model, tone=ANGRY)
     whole.hear(spans)
     whole.draft()
-    caller, told = Caller(model), 0
+    caller, told = Caller(model, tone=ANGRY), 0
     while told < len(spans):
         match data.draw(st.sampled_from(["hear", "draft", "reply", "resume"])):
             case "hear":

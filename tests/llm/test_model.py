@@ -62,10 +62,13 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
 
 
-def test_without_a_projector_words_alone_reach_the_model(llama: Path) -> None:
-    model = load(llama)
-    assert model.fusion.kind == "text"
-    assert "no trained projector" in model.notice
+@pytest.mark.parametrize(("fusion", "told"), [("auto", "I sound angry"), ("text", "words only")])
+def test_without_a_projector_no_rows_of_tone_reach_the_model(
+    fusion: str, told: str, llama: Path
+) -> None:
+    model = load(llama, fusion=fusion)
+    assert model.projector is None
+    assert told in model.notice
     assert "\n" not in model.notice
 
 

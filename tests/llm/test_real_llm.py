@@ -13,6 +13,7 @@ from tiny_llm import D_PROSODY, spoken
 
 from textpro_stream import store
 from textpro_stream.config import LlmOptions
+from textpro_stream.contracts import ToneReading
 from textpro_stream.llm import LanguageModel
 
 pytestmark = pytest.mark.weights
@@ -134,3 +135,20 @@ def test_a_conversation_remembers_and_stays_on_topic(fast: LanguageModel) -> Non
         caller.end_turn()
     assert "Paris" in replies[0]
     assert "Rome" in replies[1]
+
+
+@pytest.mark.parametrize(("label", "word"), [("anger", "angry"), ("happiness", "happy")])
+def test_what_is_said_of_a_tone_is_understood(label: str, word: str, fast: LanguageModel) -> None:
+    tone = ToneReading(None, None, None, None, None, {label: 1.0})
+    likely: list[torch.Tensor] = []
+    for told in (tone, None):
+        caller = Caller(fast, tone=told)
+        caller.hear(spoken("I have been waiting here since nine. How do I sound?"))
+        caller.draft()
+        begun = fast.chat.encode("You sound")[0]
+        cache = fast.backbone.open(512)
+        cache.prefill(fast.rows([*caller.rows, *begun]))
+        likely.append(torch.log_softmax(cache.logits(), -1))
+    words = {name: fast.chat.encode(f" {name}")[0][0] for name in ("angry", "happy", "sad")}
+    assert max(words, key=lambda name: float(likely[0][words[name]])) == word
+    assert likely[0][words[word]] > likely[1][words[word]]

@@ -18,6 +18,7 @@ from textpro_stream.contracts import (
     ReplyOptions,
     TextDelta,
     TokenSpan,
+    ToneReading,
     Tool,
 )
 from textpro_stream.errors import StageError
@@ -25,10 +26,12 @@ from textpro_stream.llm import Dialogue, LanguageModel
 from textpro_stream.llm.dialogue import Snapshot
 from textpro_stream.llm.fusion import AlignedText, Row, rows_of
 from textpro_stream.llm.history import History
+from textpro_stream.llm.tags import tag_of
 from textpro_stream.ports import Observer
 from textpro_stream.telemetry.trace import Unobserved
 
 PLAIN = ReplyOptions()
+ANGRY = ToneReading(0.9, None, None, None, None, {"anger": 0.7, "neutral": 0.3})
 
 
 def typed(text: str) -> TokenSpan:
@@ -43,6 +46,7 @@ class Caller:
         options: the model's own if not given.
         observer: told of the work.
         tools: functions that the model may ask for.
+        tone: of all its turns that are over.
     """
 
     def __init__(
@@ -51,7 +55,9 @@ class Caller:
         options: LlmOptions | None = None,
         observer: Observer | None = None,
         tools: Sequence[Tool] = (),
+        tone: ToneReading | None = None,
     ) -> None:
+        self.tone = tone
         self.model, self.options, self.tools = model, options or model.options, tuple(tools)
         self.dialogue = Dialogue(model, self.options, observer or Unobserved(), tools)
         self.turn = OpenTurn(1)
@@ -159,7 +165,8 @@ class Caller:
     def _follow(
         self, spans: Sequence[TokenSpan], tail: Sequence[TokenSpan] = (), *, over: bool = False
     ) -> None:
-        self.turn = OpenTurn(self.turn.number, tuple(spans), tuple(tail), over)
+        tone = self.tone if over else None
+        self.turn = OpenTurn(self.turn.number, tuple(spans), tuple(tail), over, tone=tone)
         self.dialogue.follow(self.turn)
 
 
@@ -173,7 +180,10 @@ def check(caller: Caller) -> Snapshot:
     aligned = AlignedText.of(spans, model.chat.encode)
     words = rows_of(aligned, model.fusion, whole=turn.over)
     history.turn_to(user=bool(words) or not turn.over or not snapshot.entries)
-    words = words[: max(0, history.room - len(history.rows))]
+    free = max(0, history.room - len(history.rows))
+    says = model.fusion.kind == "tags" and turn.over and bool(words)
+    tag = model.chat.encode(tag_of(turn.tone))[0] if says else []
+    words = [*words, *tag] if len(words) + len(tag) <= free else words[:free]
     told = [*history.rows, *words, *(history.suffix if turn.over else ())]
     assert list(snapshot.rows[: len(told)]) == told
     decoded = snapshot.rows[len(told) :]

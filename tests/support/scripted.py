@@ -155,11 +155,20 @@ class ScriptedRecognizer:
         )
 
 
-class WindowPerCommit:
-    """A prosody window for every frame with words; a tone of voice for every turn with words."""
+CALM = ToneReading(None, 0.0, 0.0, 1.0, None, {"neutral": 1.0})
 
-    def __init__(self) -> None:
+
+class WindowPerCommit:
+    """A prosody window for every frame with words; a tone of voice for every turn with words.
+
+    Args:
+        drafted: how a turn sounds before its end.
+        whole: how it sounds there.
+    """
+
+    def __init__(self, drafted: ToneReading = CALM, whole: ToneReading = CALM) -> None:
         self._said = False
+        self._drafted, self._whole = drafted, whole
 
     def push(self, frame: ListenedFrame, /) -> Sequence[ProsodyWindow | ToneReading]:
         found: list[ProsodyWindow | ToneReading] = []
@@ -171,8 +180,11 @@ class WindowPerCommit:
             )
         if frame.ends_turn and self._said:
             self._said = False
-            found.append(ToneReading(None, 0.0, 0.0, 1.0, None, {"neutral": 1.0}))
+            found.append(self._whole)
         return found
+
+    def tone(self, tail: Sequence[TokenSpan], /) -> ToneReading | None:
+        return self._drafted if self._said or tail else None
 
     def finish(self) -> Sequence[ProsodyWindow]:
         return ()

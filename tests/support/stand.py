@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scripted import (
+    CALM,
     OPTIONS,
     LevelVad,
     Script,
@@ -18,7 +19,7 @@ from scripted import (
 from textpro_stream.clock import VirtualClock
 from textpro_stream.commands import Announce, Respond
 from textpro_stream.config import TurnOptions
-from textpro_stream.contracts import AudioChunk, ReplyOptions
+from textpro_stream.contracts import AudioChunk, ReplyOptions, ToneReading
 from textpro_stream.events import Event
 from textpro_stream.pipeline.audience import Audience
 from textpro_stream.pipeline.context import ConversationContext
@@ -63,6 +64,7 @@ class Stand:
     clock: Clock = field(default_factory=VirtualClock)
     health: Health = field(default_factory=Health)
     lateness: Lateness = field(default_factory=Lateness)
+    tones: tuple[ToneReading, ToneReading] = (CALM, CALM)  # of a turn's draft, and of its end
 
     def open(
         self,
@@ -84,7 +86,7 @@ class Stand:
         listener = Listener(
             self.script.open,
             Endpointer(LevelVad(), self.options),
-            WindowPerCommit(),
+            WindowPerCommit(*self.tones),
             BargeIn(self.options),
             end_of_turn=Completeness(),
             numbers=numbers,

@@ -126,18 +126,24 @@ def _model(about: str, name: str, kind: Literal["whisper", "llm", "vad"]) -> Fin
 def _tone(settings: Settings) -> Finding:
     from textpro_stream import store
 
-    if settings.llm.is_remote:
-        return Finding("note", "tone", "of voice is measured and shown; no LLM by URL takes it")
-    folder = store.resolve(settings.llm.model, "llm", pull=False)
-    trained = settings.llm.projector or (folder / "textpro_config.json").exists()
-    if settings.llm.fusion == "text" or not trained:
-        return Finding(
-            "note",
-            "tone",
-            "tone of voice is measured and shown but does not reach the LLM: no trained projector"
-            " (--fusion interleave --projector FILE)",
-        )
-    return Finding("ok", "tone", f"reaches the LLM: {settings.llm.fusion} fusion")
+    fusion = settings.llm.fusion
+    if not settings.prosody.tone:
+        return Finding("note", "tone", "of voice is switched off (prosody.tone)")
+    if fusion == "auto" and settings.llm.is_remote:
+        fusion = "text"
+    elif fusion == "auto":
+        folder = store.resolve(settings.llm.model, "llm", pull=False)
+        trained = settings.llm.projector or (folder / "textpro_config.json").exists()
+        fusion = "auto" if trained else "tags"
+    match fusion:
+        case "text":
+            text = "tone of voice is measured and shown; the LLM is not told (--fusion tags)"
+            return Finding("note", "tone", text)
+        case "tags":
+            text = "reaches the LLM in words where it is sure: (I sound angry.)"
+            return Finding("ok", "tone", text)
+        case _:
+            return Finding("ok", "tone", f"reaches the LLM: {fusion} fusion, by its projector")
 
 
 def _voice(settings: Settings) -> Finding:

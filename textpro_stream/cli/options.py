@@ -33,7 +33,8 @@ SHORTCUTS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "--fusion": (
         ("llm.fusion",),
         "NAME",
-        "how tone of voice reaches the LLM: text (not), interleave or global (need --projector)",
+        "how tone of voice reaches the LLM: text (not), tags (in words), interleave or global"
+        " (need --projector)",
     ),
     "--projector": (("llm.projector",), "FILE", "trained projector for --fusion (safetensors)"),
     "--max-tokens": (("llm.max_tokens",), "N", "longest reply"),
@@ -47,7 +48,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("options (all of them: textpro --config-dump)")
     for flag, (_, placeholder, text) in SHORTCUTS.items():
         group.add_argument(flag, dest=f"option {flag}", metavar=placeholder, help=text)
-    group.add_argument("--no-tone", action="store_true", help="tell nothing of how somebody sounds")
+    group.add_argument(
+        "--no-tone", action="store_true", help="tell nothing of how somebody sounds, nor the LLM"
+    )
     group.add_argument(
         "--set",
         metavar="SECTION.KEY=VALUE",

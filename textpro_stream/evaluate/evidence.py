@@ -98,6 +98,9 @@ class _NoProsody:
     def finish(self) -> Sequence[ProsodyWindow]:
         return ()
 
+    def tone(self, _: Sequence[TokenSpan], /) -> None:
+        return None
+
 
 def gather(
     turns: Sequence[Turn],

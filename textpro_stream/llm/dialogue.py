@@ -26,6 +26,7 @@ from textpro_stream.llm.fusion import AlignedText, Row, Tone, rows_of
 from textpro_stream.llm.generation import Generation, Prompt, Reading, heard, remembered
 from textpro_stream.llm.history import Entry, History
 from textpro_stream.llm.sampling import Sampler
+from textpro_stream.llm.tags import tag_of
 from textpro_stream.ports import Observer
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ class Dialogue:
                 cases everything stays as it was.
         """
         history = self._history
-        beside = len(self._all_words()[1])
+        beside = len(self._all_words()[1]) + len(self._tag())
         match change:
             case Configure(llm=llm, tools=tools):
                 usual = (llm or self._usual[0], self._usual[1] if tools is None else tuple(tools))
@@ -274,15 +275,19 @@ class Dialogue:
     def _words(self) -> tuple[str, list[Row]]:
         """The open turn's words, and as many of their rows as fit once old turns are forgotten.
 
-        Without words in a turn that is over, what is remembered is to be replied to.
+        Behind them is how they sounded, in rows but not in the text: nobody said it. Without words
+        in a turn that is over, what is remembered is to be replied to.
         """
         history = self._history
         text, rows = self._all_words()
+        tag = self._tag() if rows else []
         history.turn_to(user=bool(rows) or not self._turn.over or not history.entries)
-        history.fit(len(rows), history.room)
+        history.fit(len(rows) + len(tag), history.room)
+        free = history.room - len(history.rows)
         # The beginning of a long turn says what it is about: its end is cut.
-        self._excess = min(len(rows), max(0, len(history.rows) + len(rows) - history.room))
-        return text, rows[: len(rows) - self._excess]
+        self._excess = min(len(rows), max(0, len(rows) - free))
+        rows = rows[: len(rows) - self._excess]
+        return text, [*rows, *tag] if len(rows) + len(tag) <= free else rows
 
     def _all_words(self) -> tuple[str, list[Row]]:
         """Words whose recognition may still change are read once the turn may be over."""
@@ -290,6 +295,12 @@ class Dialogue:
         spans = (*turn.spans, *turn.tail) if turn.over else turn.spans
         aligned = AlignedText.of(spans, self._model.chat.encode)
         return aligned.text, rows_of(aligned, self._model.fusion, whole=turn.over)
+
+    def _tag(self) -> list[int]:
+        """Of a turn that is over: what its tone is cannot be known before."""
+        if self._model.fusion.kind != "tags" or not self._turn.over:
+            return []
+        return self._model.chat.encode(tag_of(self._turn.tone))[0]
 
     def _configure(self, options: LlmOptions, tools: tuple[Tool, ...]) -> None:
         if self._setup != (options, tools):
@@ -312,9 +323,10 @@ class Dialogue:
             options: of it.
             tools: of it.
         """
-        messages = self.messages if messages is None else messages
         aside = Dialogue(self._model, options, self.observer, tools)
-        aside._history.take([aside._history.entry(message) for message in messages])
+        entry = aside._history.entry
+        entries = list(self._history.entries) if messages is None else list(map(entry, messages))
+        aside._history.take(entries)
         aside.follow(OpenTurn(self._replying, over=True))
         return aside
 

@@ -1,8 +1,10 @@
 """Words and tone of voice as the LLM's input rows.
 
-Three fusions (TextPro-SLM, Cui et al. 2026, section on fusion, and what streaming adds):
+Four fusions (TextPro-SLM, Cui et al. 2026, section on fusion, and what streaming adds):
 
-- `text`: the words alone; the control, and the default while no projector is trained.
+- `text`: the words alone; the control.
+- `tags`: the words, and behind a whole turn its tone in words of its own (`tags.py`), where that is
+  sure. Needs no training; the default while no projector is trained.
 - `interleave`: one prosody row before each group of five LLM tokens. Append-only: a group's row
   pools the states of the Whisper tokens whose characters begin in the group, and those of the
   group before it. It waits for its five tokens, or for the end of the turn, and is frozen then.
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from textpro_stream.contracts import TokenSpan, text_of
 
-FusionKind = Literal["text", "interleave", "global"]
+FusionKind = Literal["text", "tags", "interleave", "global"]
 MarkerMode = Literal["replace", "marker_then_vector"]
 Encode = Callable[[str], tuple[list[int], list[tuple[int, int]]]]
 
@@ -97,7 +99,7 @@ def rows_of(said: AlignedText, spec: FusionSpec, *, whole: bool) -> list[Row]:
         at the end of `text` where the tokenizer may join what follows.
     """
     match spec.kind:
-        case "text":
+        case "text" | "tags":  # a tag stands behind a turn, and is no part of what was said
             return list(said.ids)
         case "interleave":
             return _interleaved(said, spec, whole=whole)

@@ -130,8 +130,13 @@ class LanguageModel:
     @property
     def notice(self) -> str:
         """What a user should know about the fusion, in one line; "" if there is nothing."""
-        if self.projector is None:
-            return "no trained projector: the LLM reads words only, prosody goes to events"
+        if self.fusion.kind == "tags":
+            return (
+                "the LLM is told how you sound where that is sure, as (I sound angry.) behind your"
+                " words; --fusion text tells it words only"
+            )
+        if self.fusion.kind == "text":
+            return "the LLM reads words only; tone of voice goes to events"
         if self.options.projector == RANDOM_PROJECTOR:
             return "the projector is random: replies mean nothing"
         return ""
@@ -195,9 +200,9 @@ def _fusion(
         if options.fusion in ("interleave", "global"):
             raise ConfigError(
                 f"[llm] fusion {options.fusion} needs a trained projector: set [llm] projector to"
-                " its .safetensors file, or fusion to text"
+                " its .safetensors file, or fusion to tags"
             )
-        return FusionSpec("text"), None
+        return FusionSpec("tags" if options.fusion == "auto" else options.fusion), None
     if d_prosody is not None and projector.d_prosody != d_prosody:
         raise WeightsError(
             f"{where}: the projector takes states of width {projector.d_prosody}, Whisper's are"

@@ -34,7 +34,7 @@ from textpro_stream.commands import (
     Say,
     Truncate,
 )
-from textpro_stream.contracts import AudioChunk, OpenTurn, TokenSpan, has_words, seconds
+from textpro_stream.contracts import UNSURE, AudioChunk, OpenTurn, TokenSpan, has_words, seconds
 from textpro_stream.errors import StageError, TextproError, as_textpro_error
 from textpro_stream.pipeline.context import ConversationContext
 from textpro_stream.pipeline.inbox import Inbox
@@ -92,7 +92,7 @@ class Conversation:
         self._end: int | None = None  # samples of true audio, once that is known
         self._cpu = 0.0
         self._turn = 0  # the last one that an event was about
-        self._followed: tuple[int, str, bool] = (0, "", False)  # as the responder was told last
+        self._followed = (0, "", False, UNSURE)  # as the responder was told last
         self._failure: TextproError | None = None
         self._sources: list[AsyncIterable[AudioChunk]] = []
         self._task: asyncio.Task[None] | None = None
@@ -356,7 +356,7 @@ class Conversation:
         if not has_words(turn.text):  # marks and noises alone are nothing that anybody said
             turn = OpenTurn(turn.number)
         turn = replace(turn, over=turn.over and self._answering)
-        state = turn.number, turn.text, turn.over
+        state = turn.number, turn.text, turn.over, turn.named
         if state == self._followed or not (turn.text or self._followed[1]):
             return
         self._followed = state
@@ -400,7 +400,7 @@ class Conversation:
             self._responder.expect(event.turn)
         await self._outbox.put(event)
         words = turn.as_open(over=event.replies) if said else OpenTurn(event.turn)
-        self._followed = (event.turn, "", False)
+        self._followed = (event.turn, "", False, UNSURE)
         await self._tell(Close(words, marks, event.replies))
         if said and (self._responder is None or not event.replies):
             await self._outbox.put(ev.TurnLatency(event.turn, event.at, marks.report()))

@@ -271,18 +271,21 @@ async def _load_llm(
 ) -> LlmEngine | None:
     if not replies:
         return None
-    if settings.llm.is_remote:
+    options = settings.llm
+    if not settings.prosody.tone:  # the LLM is told nothing of it either
+        options = replace(options, fusion="text")
+    if options.is_remote:
         from textpro_stream.llm.remote import open_remote
 
-        return open_remote(settings.llm)
+        return open_remote(options)
     where = await device
     from textpro_stream.llm import LanguageModel
     from textpro_stream.llm.local import LocalEngine
 
     folder, d_prosody = folders["llm"], None
-    if settings.llm.projector or (folder / CONFIG_NAME).is_file():
+    if options.projector or (folder / CONFIG_NAME).is_file():
         d_prosody = (await asr).d_prosody  # a projector has to fit the recognizer
-    load = partial(LanguageModel.load, folder, settings.llm, where, d_prosody=d_prosody)
+    load = partial(LanguageModel.load, folder, options, where, d_prosody=d_prosody)
     return LocalEngine(await in_thread(load), await thread)
 
 

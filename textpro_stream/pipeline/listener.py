@@ -300,7 +300,7 @@ class Listener:
         if turn.drafts:
             self._events.append(TurnResumed(turn.number, self.position))
         turn.drafts = False
-        turn.tail, turn.revised, turn.ending = (), None, None
+        turn.tail, turn.revised, turn.ending, turn.tone = (), None, None, None
         return self._recognize(turn, held)
 
     def _end(
@@ -366,6 +366,8 @@ class Listener:
         turn = max(1, self._n_turns)
         for one in heard:
             if isinstance(one, ToneReading):
+                if self._ended and self._decided:
+                    self._decided.tone = one
                 self._events.append(TurnTone(turn, self.position, one))
             else:
                 self._events.append(ProsodyUpdated(turn, self.position, one))
@@ -389,6 +391,8 @@ class Listener:
         turn = self._turn
         words = None
         if turn is not None:
+            if turn.drafts and turn.tone is None:  # now that prosody has this frame's words too
+                turn.tone = self._prosody.tone(turn.tail)
             words = turn.as_open(over=turn.drafts), turn.marks
         return Listened(events, words, decided, barged)
 

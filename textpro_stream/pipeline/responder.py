@@ -98,7 +98,8 @@ class Responder:
         self._busy, self._ended = False, False
         self._open = NOTHING_SAID  # what was said after the last turn that was closed
         self._turn = 0  # the last one that a task was about
-        self._drafted: tuple[str, TurnMarks] | None = None  # words of the draft, and its turn's
+        # Words and tone of the draft, and its turn's marks.
+        self._drafted: tuple[str, str, TurnMarks] | None = None
 
     @property
     def tokens_cached(self) -> int:
@@ -233,7 +234,8 @@ class Responder:
         options: ReplyOptions | None = None,
     ) -> None:
         """Be ready to reply to all that was said, and begin."""
-        if self.player.held and self._drafted == (turn.text, marks):
+        wanted = turn.text, turn.named, marks
+        if self.player.held and self._drafted == wanted:
             await self._read(turn)  # words were committed as they had been drafted
             return
         await self._drop_draft()
@@ -243,7 +245,7 @@ class Responder:
         if not options.aside:
             await self._read(turn)
         marks.note("llm_ready", clock.now())
-        self._drafted = turn.text, marks
+        self._drafted = wanted
         deltas = self._llm.reply(turn.number, options)
         self.player.begin(turn.number, deltas, marks, voice=options.voice)
 
@@ -256,7 +258,7 @@ class Responder:
             self._context.health.failed("llm")
             return await self._llm.rest()
         if reply is not None and drafted is not None:
-            _, marks = drafted
+            *_, marks = drafted
             marks.wasted_tokens += reply.tokens
             marks.wasted_speech_s += reply.drafted_speech_s
             marks.forget(*DRAFTED)

@@ -11,6 +11,7 @@ from textpro_stream.contracts import (
     Ending,
     OpenTurn,
     TokenSpan,
+    ToneReading,
     bare_words,
     has_words,
     mean_logprob,
@@ -33,6 +34,7 @@ class SpokenTurn:
     tail: Sequence[TokenSpan] = ()  # what the preview holds beyond them
     ending: Ending | None = None  # what the preview tells of it
     revised: tuple[TokenSpan, ...] | None = None  # all its words, where they were heard otherwise
+    tone: ToneReading | None = None  # of all its words, where it is over or may soon be
     held: list[AudioChunk] | None = None  # frames kept back while the turn may be over
     drafts: bool = False  # it may soon be over, so a reply is being drafted
     silent_since: int = 0  # samples; where the last voice before the pause ended
@@ -66,8 +68,8 @@ class SpokenTurn:
     def as_open(self, *, over: bool) -> OpenTurn:
         """The turn as it is told to whoever replies."""
         if self.revised is not None:
-            return OpenTurn(self.number, self.revised, (), over, self.ending)
-        return replace(self.heard, over=over)
+            return OpenTurn(self.number, self.revised, (), over, self.ending, self.tone)
+        return replace(self.heard, over=over, tone=self.tone)
 
     @property
     def heard(self) -> OpenTurn:

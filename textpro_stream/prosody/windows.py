@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,15 @@ class ProsodyTracker:
         """The stream ended; give the rest."""
         return self._close()
 
+    def tone(self, tail: Sequence[TokenSpan]) -> ToneReading | None:
+        """How the open turn sounds, were these words its last ones. Changes nothing."""
+        if not self._tone:
+            return None
+        turn = copy(self._turn) if self._turn else TurnTone(self._head, self._speaker.copy())
+        for span in tail:
+            turn.take(span, _states(span))
+        return turn.reading(self._acoustics)
+
     def _close(self) -> list[ProsodyWindow | ToneReading]:
         """The rest of a turn."""
         found: list[ProsodyWindow | ToneReading] = [*self._windows(closing=True)]
@@ -88,8 +98,7 @@ class ProsodyTracker:
         return found
 
     def _take(self, span: TokenSpan) -> None:
-        assert span.states is not None, "a spoken word has states"
-        states = span.states.float().numpy()  # on the host already: read with the choices
+        states = _states(span)
         if self._tone:
             self._turn = self._turn or TurnTone(self._head, self._speaker.copy())
             self._turn.take(span, states)
@@ -167,3 +176,9 @@ def _stretch(words: Sequence[_Word], start: int, end: int) -> tuple[int, int]:
     last = min(end, max(word.end for word in words))
     missing = max(0, SHORTEST - (last - first))
     return first - missing // 2, last + missing - missing // 2
+
+
+def _states(span: TokenSpan) -> NDArray[np.float32]:
+    assert span.states is not None, "a spoken word has states"
+    states: NDArray[np.float32] = span.states.float().numpy()  # on the host: read with the choices
+    return states

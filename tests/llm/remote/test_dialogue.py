@@ -515,4 +515,4 @@ async def test_the_engine_says_who_replies(engine: RemoteEngine, server: Scripte
     assert said == f"small at {server.url} by vllm, 8000 tokens of context"
     assert engine.facts == {"address": server.url, "model": "small", "engine": "vllm"}
     assert engine.knows_tools
-    assert "tone of voice" in engine.notice
+    assert "words only" in engine.notice

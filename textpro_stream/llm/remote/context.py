@@ -5,13 +5,15 @@ Tokens are estimated: only the server can count them. Knows no socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from textpro_stream.config import LlmOptions
 from textpro_stream.contracts import Message, OpenTurn, Tool
 from textpro_stream.errors import ConfigError, StageError
 from textpro_stream.llm.remote.history import Messages, TextHistory, fitting
 from textpro_stream.llm.remote.prompt import Prompt, TokenEstimate
+from textpro_stream.llm.tags import tag_of
 
 USUAL_TURN = 128  # tokens of a long spoken turn: a minute of talk
 
@@ -31,6 +33,7 @@ class PromptContext:
         self.history = TextHistory()
         self.estimate = TokenEstimate()
         self._told = told
+        self._tags: dict[str, str] = {}  # how remembered turns sounded, by the message's id
 
     @property
     def capacity(self) -> int:
@@ -47,6 +50,17 @@ class PromptContext:
     def excess(self) -> int:
         """Characters of the open turn that there is no room for."""
         return len(self.turn.text.strip()) - len(self.words)
+
+    @property
+    def said(self) -> str:
+        """The open turn's words and, once it is over, how they sounded, if there is room for it."""
+        words, tag = self.words, self._tag if self.turn.over else ""
+        free = self.estimate.characters(self._room - self._size(()))
+        return words + tag if words and len(words) + len(tag) <= free else words
+
+    def told(self, messages: Sequence[Message]) -> Messages:
+        """What is remembered as the LLM has read it: with how each turn sounded."""
+        return tuple(replace(m, text=m.text + self._tags.get(m.id, "")) for m in messages)
 
     def check(self, options: LlmOptions, tools: tuple[Tool, ...]) -> None:
         """Whether a conversation can be held so.
@@ -67,18 +81,24 @@ class PromptContext:
         Without words in a turn that is over, what is remembered is to be replied to.
         """
         self.history.forget_until(lambda kept: self._size(kept, self.turn) <= self._room)
-        messages, words = self.history.messages, self.words
-        if words or not self.turn.over or not messages:
-            messages += (Message(f"u{self.turn.number}", "user", words),)
+        messages, said = self.told(self.history.messages), self.said
+        if said or not self.turn.over or not messages:
+            messages += (Message(f"u{self.turn.number}", "user", said),)
         return Prompt(options.system_prompt, messages, tools)
 
-    def append(self, *messages: Message) -> None:
-        """Remember what a turn left. Where another might not fit, forget until half is free.
+    def close_turn(self, *replies: Message) -> None:
+        """Remember the open turn and the reply. Where another might not fit, forget until half is.
 
         To forget one turn at each would have the server read all the rest at each.
         """
-        self.history.messages += messages
+        self.turn = replace(self.turn, over=True)
+        if self.words:
+            message = Message(f"u{self.turn.number}", "user", self.words)
+            self._tags[message.id] = self.said[len(message.text) :]
+            self.history.messages += (message,)
+        self.history.messages += replies
         self.turn = OpenTurn(self.turn.number)
+        self._forget_tags()
         usual = min(USUAL_TURN, self.capacity // 4)
         if self._size(self.history.messages) + usual > self._room:
             self.history.forget_until(lambda kept: self._size(kept) <= self.capacity // 2)
@@ -97,6 +117,15 @@ class PromptContext:
             )
         self.history.messages = messages
         self.history.forget_until(lambda some: len(some) <= len(kept))
+        self._forget_tags()
+
+    def _forget_tags(self) -> None:
+        kept = {message.id for message in self.history.messages}
+        self._tags = {name: tag for name, tag in self._tags.items() if tag and name in kept}
+
+    @property
+    def _tag(self) -> str:
+        return tag_of(self.turn.tone) if self.options.fusion == "tags" else ""
 
     @property
     def _room(self) -> int:
@@ -105,5 +134,6 @@ class PromptContext:
 
     def _size(self, messages: Messages, turn: OpenTurn | None = None) -> int:
         """Tokens of a prompt with these messages, and a turn's words after them."""
-        user = Message("", "user", turn.text.strip() if turn is not None else "")
-        return self.estimate.of(Prompt(self.options.system_prompt, (*messages, user), self.tools))
+        user = Message("", "user", turn.text.strip() + self._tag if turn is not None else "")
+        prompt = Prompt(self.options.system_prompt, (*self.told(messages), user), self.tools)
+        return self.estimate.of(prompt)

@@ -106,11 +106,11 @@ class RemoteDialogue:
             StageError: the turn is longer than the context (once); what fits is read.
         """
         context = self._context
-        before, context.turn = context.turn, turn
+        before, said, context.turn = context.turn, context.said, turn
         context.check(context.options, context.tools)
         as_before = turn.over and before.number == turn.number
         if self._reply is None or not self._reply.aside:
-            as_before &= before.over and before.text.strip() == turn.text.strip()
+            as_before &= before.over and said == context.said
         if not as_before:
             self._void()
         if turn.over or not context.options.prefill:
@@ -164,9 +164,7 @@ class RemoteDialogue:
         if reply is not None and reply.aside:  # the open turn stands as it stood
             context.history.messages += tuple(said)
             return
-        if context.words:
-            said.insert(0, Message(f"u{context.turn.number}", "user", context.words))
-        context.append(*said)
+        context.close_turn(*said)
 
     async def edit(self, change: Change, /) -> None:
         """Change what is remembered, or how to reply.
@@ -224,7 +222,7 @@ class RemoteDialogue:
         context.check(llm, tools)
         messages = options.messages
         if messages is None and not options.remember:
-            messages = self.messages
+            messages = context.told(self.messages)
         return _Reply(turn, llm, tools, messages, options.remember)
 
     async def _pump(self, reply: _Reply) -> None:

@@ -23,7 +23,7 @@ def open_remote(options: LlmOptions) -> RemoteEngine | None:
         ConfigError: the address is none.
     """
     address = address_of(options)
-    return None if address is None else RemoteEngine(address)
+    return None if address is None else RemoteEngine(address, options)
 
 
 class RemoteEngine:
@@ -31,9 +31,11 @@ class RemoteEngine:
 
     Args:
         address: of the server and its model.
+        options: `[llm]`.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, options: LlmOptions) -> None:
+        self._tells_tone = options.fusion == "tags"
         self._address, self._api, self._slots = address, ChatApi(address), Slots()
         if address.shows_key:
             log.warning("the key for %s is sent unencrypted; use https", address)
@@ -41,9 +43,14 @@ class RemoteEngine:
     @property
     def notice(self) -> str:
         """What a user should know about it."""
+        if self._tells_tone:
+            return (
+                f"replies come from {self._address}, which is told how you sound where that is"
+                " sure, as (I sound angry.) behind your words"
+            )
         return (
-            f"replies come from {self._address}; tone of voice is measured and shown, but does not"
-            " reach an LLM behind a URL"
+            f"replies come from {self._address}, which reads words only; --fusion tags tells it"
+            " how you sound as well"
         )
 
     @property
