@@ -63,6 +63,8 @@ def test_it_learns_what_the_states_tell(tmp_path: Path) -> None:
     assert found.commonest == pytest.approx(1 / 3)
     assert found.named > 0.9
     assert found.aroused_right > 0.95
+    assert 0.5 < found.tagged < 0.75  # all but the neutral third
+    assert found.tagged_right > 0.95
     assert "48 clips with an emotion, 4 speakers, 3 labels, 1 corpora; 30 of plain" in report
     assert "| Ours | 48 (4)" in table([found])
 

@@ -191,10 +191,10 @@ def silences_of(asked: Sequence[Asked]) -> Silences:
     )
 
 
-def tell_progress(done: int, of: int) -> None:
-    """Say now and then how far `gather` is."""
+def tell_progress(done: int, of: int, what: str = "turns heard") -> None:
+    """Say now and then how far it is."""
     if done % _SAVED_EVERY == 0 or done == of:
-        print(f"{done} of {of} turns heard", flush=True)
+        print(f"{done} of {of} {what}", flush=True)
 
 
 def load_hearing(settings: Settings) -> tuple[WhisperPro, VadModel]:

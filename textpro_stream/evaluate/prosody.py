@@ -3,9 +3,10 @@
     textpro eval prosody MANIFEST              JSONL: id, audio, speaker, emotion
 
 Reads each clip as a turn of a speaker unknown so far, and tells by corpus: emotions right against
-the commonest label, mean recall over labels, what is named and how often that is right, arousal,
-and calibration. For speakers of the data that the readout was trained on, `textpro train tone`
-reports on each with a readout that has not heard them.
+the commonest label, mean recall over labels, what is named and how often that is right, what an LLM
+is told of (tags: an emotion, or agitated) and how often that fits, arousal, and calibration. For
+speakers of the data that the readout was trained on, `textpro train tone` reports on each with a
+readout that has not heard them.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textpro_stream.config import Settings
+from textpro_stream.contracts import AGITATED as TOLD_AGITATED
 from textpro_stream.contracts import UNSURE, ToneReading
 from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate.bootstrap import interval
 from textpro_stream.evaluate.evidence import heard_with, load_hearing
 from textpro_stream.evaluate.manifest import comma_separated, spread
 from textpro_stream.evaluate.said import PLAIN, Said, hear, read_labelled
+from textpro_stream.llm.tags import tag_of
 from textpro_stream.prosody.tone import ToneHead, find_tone
 
 Floats = NDArray[np.float64]
@@ -52,6 +55,8 @@ class Figures:
     commonest: float  # share of the commonest label
     named: float  # share of clips whose emotion is named at all
     named_right: float  # of those
+    tagged: float  # share of clips of which an LLM is told something
+    tagged_right: float  # of those, what fits: the label, or agitated where it is one of those
     calibration: float  # expected error of the likeliest label's probability
     aroused_right: float  # of those told agitated or calm
     aroused_told: float
@@ -92,7 +97,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     print(table(told))
     plain = [one for one in said if one.clip.emotion == PLAIN and len(one.states)]
     if plain:
-        guesses = [_reading(head, one).guess for one in plain]
+        guesses = [reading_of(head, one).guess for one in plain]
         named = np.mean([guess != UNSURE for guess in guesses])
         print(f"\nPlain speech: {len(plain)} clips, an emotion named in {100 * named:.1f} %.")
     if args.json:
@@ -113,7 +118,7 @@ def figures(corpus: str, said: Sequence[Said], head: ToneHead) -> Figures:
     if not judged:
         raise ConfigError(f"{corpus}: its labels are none of {', '.join(head.labels)}")
     true = np.array([labels.index(one.clip.emotion) for one in judged])
-    readings = [_reading(head, one) for one in judged]
+    readings = [reading_of(head, one) for one in judged]
     told = [reading.emotion for reading in readings]
     best = emotions_of(told, labels).argmax(1)
     guesses = [reading.guess for reading in readings]
@@ -124,6 +129,12 @@ def figures(corpus: str, said: Sequence[Said], head: ToneHead) -> Figures:
     right = best == true
     speakers = np.unique([one.clip.speaker for one in judged], return_inverse=True)[1]
     low, high = interval(lambda some: float(right[some].mean()), speakers)
+    tags = [
+        reading.named == one.clip.emotion
+        or (reading.named == TOLD_AGITATED and one.clip.emotion in AGITATED)
+        for one, reading in zip(judged, readings, strict=True)
+        if tag_of(reading)
+    ]
     felt = [
         (reading.arousal > 0.5) == (one.clip.emotion in AGITATED)
         for one, reading in zip(judged, readings, strict=True)
@@ -143,14 +154,16 @@ def figures(corpus: str, said: Sequence[Said], head: ToneHead) -> Figures:
         commonest=float(np.bincount(true).max() / len(true)),
         named=float(named.mean()),
         named_right=float(hits[named].mean()) if named.any() else float("nan"),
+        tagged=len(tags) / len(judged),
+        tagged_right=float(np.mean(tags)) if tags else float("nan"),
         calibration=calibration_error(whole, index),
         aroused_right=float(np.mean(felt)) if felt else float("nan"),
         aroused_told=len(felt) / n_felt if n_felt else float("nan"),
     )
 
 
-def _reading(head: ToneHead, said: Said) -> ToneReading:
-    """Of a speaker of whom nothing is known."""
+def reading_of(head: ToneHead, said: Said) -> ToneReading:
+    """The tone of a clip, of a speaker of whom nothing is known."""
     state = said.mean()
     return ToneReading(head.arousal(state), None, None, None, None, head.emotion(state))
 
@@ -159,14 +172,16 @@ def table(found: Sequence[Figures]) -> str:
     """Figures as markdown."""
     lines = [
         "| corpus | clips (speakers) | emotion right of n labels [95 %] | mean recall | commonest"
-        " | named: how many, right | calibration error | agitated or calm: told, right |",
-        "|---|---|---|---|---|---|---|---|",
+        " | named: how many, right | tags: how many, right | calibration error"
+        " | agitated or calm: told, right |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {f.corpus} | {f.clips} ({f.speakers}), {f.without_words} without words"
         f" | {100 * f.right:.1f} % of {f.labels} [{100 * f.low:.0f}-{100 * f.high:.0f}]"
         f" | {100 * f.recall:.1f} % | {100 * f.commonest:.1f} %"
-        f" | {100 * f.named:.0f} %, {100 * f.named_right:.0f} % | {f.calibration:.3f}"
+        f" | {100 * f.named:.0f} %, {100 * f.named_right:.0f} %"
+        f" | {100 * f.tagged:.0f} %, {100 * f.tagged_right:.0f} % | {f.calibration:.3f}"
         f" | {100 * f.aroused_told:.0f} %, {100 * f.aroused_right:.0f} % |"
         for f in found
     ]

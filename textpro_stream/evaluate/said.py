@@ -1,8 +1,8 @@
 """Clips whose tone is labelled, as the recogniser hears them in blocks: manifests, states, sound.
 
-A manifest is JSONL, one clip a line: `id`, `audio` (a path beside it), `speaker`, `emotion`; and
-where they are known `source` (the corpus is what it says before a bracket), `split`, `licence`. All
-that is wrong with one is listed with line numbers before anything starts.
+A manifest is JSONL, one clip a line: `id`, `audio` (a path beside it), `speaker`, `emotion` (or
+`label`); and where they are known `source` (the corpus is what it says before a bracket), `split`,
+`licence`. All that is wrong with one is listed with line numbers before anything starts.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ def read_labelled(
         except ValueError:
             faults.append(f"line {number}: not a JSON object")
             continue
+        entry["emotion"] = entry.get("emotion") or entry.get("label")
         if not entry.get("emotion") and not plain:
             continue
         wrong = _wrong(entry, path, labels)

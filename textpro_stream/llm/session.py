@@ -120,6 +120,13 @@ class KvSession:
             self._logits = self._backbone.model.vocabulary(last)[0]
         return self._logits
 
+    def logits_of(self, n: int) -> Tensor:
+        """Next-token logits after each of the last n rows, float32, (n, n_vocabulary)."""
+        assert 0 < n <= self._length, f"{n} of {self._length} rows"
+        states = self._slot.states[self._length - n : self._length]
+        found: Tensor = self._backbone.model.vocabulary(states)
+        return found
+
     def view(self, n: int) -> Append:
         """Where n more rows go.
 
