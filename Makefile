@@ -23,7 +23,7 @@ setup: .venv/.installed  ## virtual environment with the locked versions
 	  NODE_USE_SYSTEM_CA=1 .venv-tests/bin/npm install --prefix .venv-tests --no-audit --no-fund --no-update-notifier typescript@5.9.3 && \
 	  touch $@ || echo "not all to be had: tests that need a broker, Node or TypeScript may be skipped"
 
-demo: setup      ## a spoken question through the whole pipeline, live in the terminal
+demo: setup      ## a spoken question, and one sentence in two tones, through the whole pipeline
 	@$(BIN)/textpro demo
 
 test: setup .venv-tests/.installed  ## all tests: hermetic, then the real models

@@ -143,7 +143,16 @@ def test_the_demo_without_a_terminal_prints_lines_and_leaves_a_wav(real, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "photosynthesis" in done.stdout
     assert "latency" in done.stdout
-    told = re.search(r"spoken reply: (\S+)", done.stdout)
+    _, even, agitated = re.findall(r"^== .*?(?=^== |\Z)", done.stdout, re.MULTILINE | re.DOTALL)
+    assert "agitated" not in even.partition("\n")[2]
+    assert re.search(r"sounds +.*agitated", agitated)
+    turns, replies = (
+        [re.search(rf"{kind} +(.*?)  \[", part)[1] for part in (even, agitated)]
+        for kind in ("turn", "reply")
+    )
+    assert turns[0] == turns[1]  # the same words
+    assert replies[0] != replies[1]
+    told = re.search(r"spoken replies: (\S+)", done.stdout)
     assert told is not None
     assert soundfile.info(told[1]).duration > 1
     assert list(tmp_path.glob("*.wav")) == []  # where it was started, it leaves nothing

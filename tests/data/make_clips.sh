@@ -2,7 +2,7 @@
 # Makes every clip of this folder, and the demo's question, again. Run it from the repository.
 #
 # Needs Debian's voices (apt install festival festvox-us-slt-hts flite) and this project's
-# environment (make setup). README.md beside it says which voice speaks what, and its licence.
+# environment (make setup), which brings espeak-ng. README.md beside it says which voice speaks what, and its licence.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,6 +18,24 @@ rms() { # part, text: a man, clustered units, 16 kHz
     flite -voice rms -t "$2" -o "$parts/$1.wav"
 }
 
+f3() { # part, words a minute, pitch, range, text: a woman, formant synthesis, 22 kHz
+    "$root/.venv/bin/python" - "$parts/$1.wav" "$2" "$3" "$4" "$5" <<EOF
+import sys
+
+import numpy as np
+import soundfile
+
+from textpro_stream.speech.espeak import Espeak
+
+path, rate_wpm, pitch, span, text = sys.argv[1:]
+voice, said = Espeak("en-us+f3"), []
+voice._library.espeak_SetParameter(3, int(pitch), 0)  # speak_lib.h: espeakPITCH
+voice._library.espeak_SetParameter(4, int(span), 0)  # espeakRANGE
+voice.speak(text, False, int(rate_wpm), lambda audio: not said.append(audio), lambda *_: None)
+soundfile.write(path, np.frombuffer(b"".join(said), np.int16), voice.rate_hz)
+EOF
+}
+
 slt question "Can you tell me what photosynthesis is?"
 slt italy "I am planning a trip to Italy next summer. \
 Which city should we visit first, and how many days should we stay there?"
@@ -26,6 +44,8 @@ rms germany "And what is the largest city in Germany?"
 slt know "I would like to know,"
 slt fastest "which animal is the fastest on land."
 slt stop "Stop, that is enough."
+f3 even 165 50 50 "Why does this always take so long?"
+f3 agitated 200 80 90 "Why does this always take so long?"
 
 # Each line: file, then seconds of silence and parts in turn.
 "$root/.venv/bin/python" - "$parts" <<EOF
@@ -38,6 +58,8 @@ import soxr
 RATE_HZ = 16_000
 CLIPS = """
 $root/textpro_stream/assets/question.flac 0.3 question 1.5
+$root/textpro_stream/assets/even.flac 0.3 even 1.5
+$root/textpro_stream/assets/agitated.flac 0.3 agitated 1.5
 $here/long_question.flac 0.3 italy 1.5
 $here/two_questions.flac 0.3 japan 2.5 germany 1.5
 $here/thinking_pause.flac 0.3 know 0.7 fastest 1.5

@@ -1,8 +1,12 @@
-"""`textpro demo`: a spoken question through the whole pipeline, at the pace it was spoken."""
+"""`textpro demo`: a spoken question, and the same words in two tones, at the pace they were spoken.
+
+Each clip is a conversation of its own, so nothing but the tone makes the last two answers differ.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from importlib.resources import as_file, files
@@ -18,13 +22,21 @@ examples:
 """
 
 
+QUESTION = (("a question", "question.flac"),)
+# One voice, once as it is, once faster, higher and with more melody (tests/data/make_clips.sh).
+TWO_TONES = (
+    ("the same words, in an even voice", "even.flac"),
+    ("and in an agitated one", "agitated.flac"),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `demo`."""
     parser.add_argument(
         "--out",
         metavar="FILE",
         type=Path,
-        help="where the spoken reply goes (demo-reply.wav beside the models; told at the end)",
+        help="where the spoken replies go (demo-reply.wav beside the models; told at the end)",
     )
 
 
@@ -39,11 +51,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         with suppress(OSError):  # whoever writes there says what is wrong
             out.parent.mkdir(parents=True, exist_ok=True)
     turn = replace(settings.turn, barge_in=False, push_to_talk=False)  # nobody can interrupt
-    with as_file(files("textpro_stream") / "assets" / "question.flac") as question:
-        return runner.run(_demo(question, out, replace(settings, turn=turn)))
+    hears = settings.prosody.tone and settings.llm.fusion != "text"
+    clips = (*QUESTION, *(TWO_TONES if hears else ()))
+    with as_file(files("textpro_stream") / "assets") as folder:
+        named = [(name, folder / file) for name, file in clips]
+        return runner.run(_demo(named, out, replace(settings, turn=turn)))
 
 
-async def _demo(question: Path, out: Path, settings: Settings) -> int:
+async def _demo(clips: Sequence[tuple[str, Path]], out: Path, settings: Settings) -> int:
     from textpro_stream.audio.files import FileSource
     from textpro_stream.audio.pace import paced
     from textpro_stream.cli.choose import choose_report
@@ -61,10 +76,12 @@ async def _demo(question: Path, out: Path, settings: Settings) -> int:
         tell_what_is_off(engine)
         report = choose_report()
         stack.callback(report.close)
-        async with engine.open() as talk:
-            report.begin(question.name, talk)
-            talk.feed(paced(FileSource(question).chunks(), MonotonicClock()))
-            outcome = await follow(talk, report, wav)
+        outcomes = set()
+        for name, path in clips:
+            async with engine.open() as talk:
+                report.begin(name, talk)
+                talk.feed(paced(FileSource(path).chunks(), MonotonicClock()))
+                outcomes.add(await follow(talk, report, wav))
     if wav.duration_s:
-        print(f"spoken reply: {wav.path} ({wav.duration_s:.1f} s)")
-    return 0 if outcome == "fine" else 1
+        print(f"spoken replies: {wav.path} ({wav.duration_s:.1f} s)")
+    return 0 if outcomes == {"fine"} else 1
