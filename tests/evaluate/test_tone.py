@@ -88,6 +88,7 @@ def test_figures_count_what_they_name() -> None:
         Answered(PLAIN, "c", (calm, calm, calm)),
     ]
     found = {f.name: [(one.value, one.n) for one in f.columns] for f in figures(clips)}
+    assert found["how do I sound? as was told"] == [(1, 3), (1, 3), (None, 3)]
     assert found["how do I sound? right of 2 labels"] == [(2 / 3, 3), (1 / 3, 3), (1 / 3, 3)]
     assert found["likewise, where the true tone is told"] == [(1, 1), (0, 1), (0, 1)]
     assert found["a tone is told, of neutral clips"] == [(0, 2), (0.5, 2), (0, 2)]
@@ -125,10 +126,11 @@ class Page(HTMLParser):
         self.outside += [str(value) for name, value in attrs if name in ("src", "href")]
 
 
-@pytest.fixture
-def flags(tmp_path: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Small models, and a readout for them."""
-    asr, llm = save(listening_model(), tmp_path / "asr"), tmp_path / "llm"
+    folder = tmp_path_factory.mktemp("models")
+    asr, llm = save(listening_model(), folder / "asr"), folder / "llm"
     llm.mkdir()
     write_model(llm, "Llama")
     whisper = WhisperPro.load(asr, WhisperOptions(dtype="float32"), CPU)
@@ -142,8 +144,8 @@ def flags(tmp_path: Path) -> list[str]:
         arousal_trust=np.ones(1, np.float32),
         recogniser=whisper.fingerprint,
     )
-    weights.save(tmp_path / "tone.safetensors")
-    readout = f"prosody.readout={tmp_path / 'tone.safetensors'}"
+    weights.save(folder / "tone.safetensors")
+    readout = f"prosody.readout={folder / 'tone.safetensors'}"
     models = ["--asr", str(asr), "--llm", str(llm), "--vad", "webrtc"]
     return [*models, "--dtype", "float32", "--set", readout]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from textpro_stream.contracts import AGITATED
 from textpro_stream.evaluate.bootstrap import interval
 from textpro_stream.evaluate.said import PLAIN
 from textpro_stream.evaluate.tone_answers import Answer
@@ -25,13 +26,15 @@ Numbers = NDArray[np.float64]
 class Estimate:
     """A figure and where 95 % of it lies when speakers, or few speakers' clips, are drawn anew."""
 
-    value: float
-    low: float
-    high: float
+    value: float | None  # None: there is nothing that it could be of
+    low: float | None
+    high: float | None
     n: int  # clips
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]" if self.n else "-"
+        if self.value is None:
+            return "-"
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ def figures(clips: Sequence[Answered]) -> list[Figure]:
     told = [clip for clip in named if clip.answers[0].tag]
     n_labels = len({clip.label for clip in named})
     rows: list[tuple[str, Sequence[Answered], Count]] = [
+        ("how do I sound? as was told", named, _as_told),
         (f"how do I sound? right of {n_labels} labels", named, _right),
         ("likewise, where the true tone is told", told, _right),
         ("a tone is told, of neutral clips", neutral, lambda clip, a: (bool(a.tag), 1)),
@@ -93,14 +97,23 @@ def estimate(clips: Sequence[Answered], column: int, count: Count) -> Estimate:
     groups = speakers if speakers.max() + 1 >= _ENOUGH else np.arange(len(clips))
 
     def figure(drawn: NDArray[np.int_]) -> float:
-        return float(pairs[drawn, 0].sum() / pairs[drawn, 1].sum())
+        n = pairs[drawn, 1].sum()
+        return float(pairs[drawn, 0].sum() / n) if n else float("nan")
 
+    if not pairs[:, 1].any():
+        return Estimate(None, None, None, len(pairs))
     low, high = interval(figure, groups)
     return Estimate(figure(np.arange(len(pairs))), low, high, len(pairs))
 
 
 def _right(clip: Answered, answer: Answer) -> tuple[float, float]:
     return answer.sounds == WORDS[clip.label], 1
+
+
+def _as_told(_: Answered, answer: Answer) -> tuple[float, float]:
+    """Of what is said of an emotion; agitated is none of the labels."""
+    told = bool(answer.tag) and AGITATED not in answer.tag
+    return told and f" {answer.sounds}." in answer.tag, told
 
 
 def _divergence(_: Answered, answer: Answer) -> tuple[float, float]:

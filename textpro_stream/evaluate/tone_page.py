@@ -75,6 +75,8 @@ def _bars(part: str, figures: Sequence[Figure]) -> str:
 
 
 def _bar(x: svg.Scale, top: float, one: Estimate, style: str, name: str) -> list[str]:
+    if one.value is None or one.low is None or one.high is None:
+        return []
     middle = top + _LINE / 2 - 2
     told = f"{name}: {one}"
     return [
