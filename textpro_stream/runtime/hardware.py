@@ -27,8 +27,8 @@ def torch_device(options: DeviceOptions) -> torch.device:
     prepare()
     import torch
 
-    # The other half is for who waits with us: event loop, voice, the listener's own programs. OpenMP's
-    # threads wait for the slowest, and steps are short (docs/notes/0004-llm-step.md).
+    # The other half is for the event loop, the voice and whatever else runs: OpenMP's threads wait
+    # for the slowest, and steps are short (docs/notes/0004-llm-step.md).
     torch.set_num_threads(options.threads or min(4, max(1, physical_cores() // 2)))
     name = options.name
     if name == "auto":
