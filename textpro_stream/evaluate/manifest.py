@@ -74,6 +74,7 @@ def read_entries(
     labels: Mapping[str, Sequence[str]] | None = None,
     counts: Callable[[Entry], bool] = lambda entry: True,
     check: Check = lambda entry: "",
+    translate: Callable[[int, Entry], Entry] = lambda number, entry: entry,
 ) -> list[tuple[int, Entry]]:
     """The lines of a manifest, each with its number, once nothing is wrong with any.
 
@@ -84,6 +85,7 @@ def read_entries(
         labels: of some fields, the values that are known; a line may lack the field.
         counts: whether a line is of use here; of others only the JSON is looked at.
         check: what else a reader finds wrong with a line that is right so far.
+        translate: what a line of somebody else's format says in our words, given its number.
 
     Raises:
         ConfigError: the file cannot be read, or has faults; lists them by line: no JSON object, a
@@ -101,6 +103,7 @@ def read_entries(
         if isinstance(entry, str):
             faults.append(f"line {number}: {entry}")
             continue
+        entry = translate(number, entry)
         if not counts(entry):
             continue
         wrong = next((f"no {name}" for name in ("id", *needs) if not _told(entry, name)), "")
