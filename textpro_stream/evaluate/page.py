@@ -9,7 +9,8 @@ from itertools import chain
 
 from textpro_stream.evaluate import svg
 
-_COLOURS = ("#1b8f88", "#c96f2c", "#7a5ac8", "#2c6fc9", "#c0392b", "#8a8f98")
+# Of the classes s0, s1 and so on.
+COLOURS = ("#1b8f88", "#c96f2c", "#7a5ac8", "#2c6fc9", "#c0392b", "#8a8f98")
 _STYLE = (
     ":root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:820px;"
     "margin:40px auto;padding:0 20px}table{border-collapse:collapse;margin:12px 0}"
@@ -18,7 +19,7 @@ _STYLE = (
     ".grid{stroke:#8884}.line{fill:none;stroke-width:2.2;stroke-linejoin:round}"
     + "".join(
         f".s{i}{{color:{c}}}.s{i}.line{{stroke:{c}}}.s{i}.dot{{fill:{c}}}"
-        for i, c in enumerate(_COLOURS)
+        for i, c in enumerate(COLOURS)
     )
 )
 _WIDTH, _RIGHT = 760.0, 24.0
@@ -114,12 +115,12 @@ def curves(title: str, shown: Sequence[Curve], across: str, up: str) -> str:
     parts.append(svg.label(across, _WIDTH - _RIGHT, height - 8, "", "end"))
     parts.append(svg.label(up, left, 14))
     for i, one in enumerate(shown):
-        style = f"s{i % len(_COLOURS)}"
+        style = f"s{i % len(COLOURS)}"
         parts.append(svg.path([(x(px), y(py)) for px, py in one.points], f"{style} line"))
         parts += (
             svg.dot(x(px), y(py), 3, f"{style} dot", f"{one.name}: {py:g}") for px, py in one.points
         )
     names = "".join(
-        f'<li class="s{i % len(_COLOURS)}">{escape(one.name)}</li>' for i, one in enumerate(shown)
+        f'<li class="s{i % len(COLOURS)}">{escape(one.name)}</li>' for i, one in enumerate(shown)
     )
     return svg.drawing(parts, _WIDTH, height, title) + (f"<ul>{names}</ul>" if shown[1:] else "")
