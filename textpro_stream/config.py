@@ -159,7 +159,7 @@ class DeviceOptions(Checked):
     """`[device]`: what computes."""
 
     name: str = "auto"  # auto | cpu | cuda | cuda:N
-    threads: Annotated[int, Range(0, 256)] = 0  # 0 = one per physical core, at most 4
+    threads: Annotated[int, Range(0, 256)] = 0  # 0 = half the physical cores, at most 4
 
 
 @dataclass(frozen=True, slots=True)

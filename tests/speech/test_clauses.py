@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textpro_stream.speech.clauses import FIRST_WORDS, MOST_WORDS, Clause, ClauseSplitter
+from textpro_stream.speech.clauses import MOST_WORDS, OPENING, Clause, ClauseSplitter
 
 
 def split(*pieces: str) -> list[Clause]:
@@ -53,30 +53,40 @@ def test_where_clauses_end(text: str, clauses: list[str]) -> None:
 
 def test_a_first_clause_without_a_pause_ends_early() -> None:
     first, rest = split("Plants use sunlight every single day growing new green leaves everywhere.")
-    assert first.text == "Plants use sunlight every single day growing new"
-    assert len(first.text.split()) == FIRST_WORDS
-    assert rest.text == " green leaves everywhere."
+    assert first.text == "Plants use sunlight every single day"
+    assert len(first.text.split()) == OPENING[0][1]
+    assert rest.text == " growing new green leaves everywhere."
 
 
 def test_it_would_rather_end_before_a_linking_word() -> None:
-    first, rest = split("Photosynthesis turns light and water slowly into sugar for plants.")
-    assert first.text == "Photosynthesis turns light and water slowly"
+    first, rest = split("Photosynthesis turns bright light into sugar for plants.")
+    assert first.text == "Photosynthesis turns bright light"
     assert rest.text == " into sugar for plants."
 
 
-def test_only_the_first_clause_is_cut_early() -> None:
-    sentence = "one two three four, five six seven eight nine ten eleven."
-    assert texts("Hello! " + sentence) == ["Hello!", sentence]
+def test_the_second_clause_is_written_while_the_first_is_said() -> None:
+    words = " ".join(f"w{i}" for i in range(40))
+    clauses = texts(words)
+    assert [len(clause.split()) for clause in clauses] == [6, 14, 20]
+    assert texts("Hello! " + words) == [
+        "Hello!",
+        *[" ".join(words.split()[a:b]) for a, b in ((0, 14), (14, 40))],
+    ]
+
+
+def test_later_clauses_are_whole_sentences() -> None:
+    sentence = "one two three four, five six seven eight nine and ten or eleven."
+    assert texts("Hello! There! " + sentence) == ["Hello!", "There!", sentence]
 
 
 def test_an_endless_sentence_is_cut_at_its_last_comma() -> None:
     words = [f"w{i}" for i in range(50)]
     words[20] += ","
-    clauses = texts("Hello! " + " ".join(words))
-    assert clauses == ["Hello!", " ".join(words[:21]), " ".join(words[21:])]
+    clauses = texts("Hello! There! " + " ".join(words))
+    assert clauses == ["Hello!", "There!", " ".join(words[:21]), " ".join(words[21:])]
     words[20] = "w20"
-    clauses = texts("Hello! " + " ".join(words))
-    assert [len(clause.split()) for clause in clauses] == [1, MOST_WORDS, 20]
+    clauses = texts("Hello! There! " + " ".join(words))
+    assert [len(clause.split()) for clause in clauses] == [1, 1, MOST_WORDS, 20]
 
 
 def test_a_clause_comes_as_soon_as_the_next_word_begins() -> None:

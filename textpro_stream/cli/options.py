@@ -23,7 +23,7 @@ SHORTCUTS: dict[str, tuple[tuple[str, ...], str, str]] = {
         "TYPE",
         "of both models: float32, bfloat16, float16 or int8",
     ),
-    "--threads": (("device.threads",), "N", "CPU threads; 0 = one per core, at most 4"),
+    "--threads": (("device.threads",), "N", "CPU threads; 0 = half the cores, at most 4"),
     "--block": (("whisper.block_ms",), "MS", "audio recognized at once; less is earlier and worse"),
     "--look-ahead": (("whisper.look_ahead_ms",), "MS", "later audio that a block waits for"),
     "--eager": (("turn.eager_ms",), "MS", "silence after which the turn may be over"),

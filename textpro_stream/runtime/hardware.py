@@ -27,7 +27,9 @@ def torch_device(options: DeviceOptions) -> torch.device:
     prepare()
     import torch
 
-    torch.set_num_threads(options.threads or min(4, physical_cores()))
+    # The other half is for the event loop, the voice and whatever else runs: OpenMP's threads wait
+    # for the slowest, and steps are short (docs/notes/0004-llm-step.md).
+    torch.set_num_threads(options.threads or min(4, max(1, physical_cores() // 2)))
     name = options.name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

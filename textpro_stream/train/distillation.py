@@ -40,10 +40,10 @@ class Distillation:
     """What is drawn, and what weighs how much."""
 
     # Drawn as often as they are named: what is in use most.
-    blocks_ms: tuple[int, ...] = (320, 480, 640, 640)
+    blocks_ms: tuple[int, ...] = (320, 480, 480, 640)
     look_aheads_ms: tuple[int, ...] = (0, 160, 320, 320, 320)
     cut: float = 0.4  # share of clips that end anywhere
-    endings: tuple[int, ...] = (100, 100, 250, 500)  # positions of silence behind the end
+    endings: tuple[int, ...] = (100, 150, 150, 250)  # positions of silence behind the end
     provisional: float = 0.5  # weight of look-ahead positions against final ones
     states: float = 1.0  # weight of the encoder states
     tokens: float = 1.0  # weight of the next tokens' divergence

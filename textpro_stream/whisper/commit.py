@@ -30,11 +30,11 @@ class CommitRule:
     # Logprob of the least sure token above which hearing a turn again changes nothing for the
     # better: in 126 turns, 96 lay below it, and all that was gained (docs/notes/0015).
     doubted: float = -0.7
-    # Positions of a segment that is heard again: 5 to 12 s. Under the adapter a shorter one, which
-    # streaming saw nearly whole, gains nothing; a longer one is told later than anybody waits
-    # (docs/notes/0016).
+    # Positions of a segment that is heard again: 5 to 8 s. Under the adapter a shorter one, which
+    # streaming saw nearly whole, gains nothing; a longer one gains less and is told later than
+    # anybody waits (docs/notes/0016).
     least: int = 250
-    most: int = 600
+    most: int = 400
 
     # English: a pause inside a sentence.
     pause: int = 40  # positions of silence after which trailing punctuation may go: 0.8 s

@@ -95,8 +95,8 @@ class Guards:
         places = [d.position for d in said[-self.stuck :]]
         return len(places) == self.stuck and max(places) - min(places) < self.stuck_span
 
-    def repeats(self, words: Sequence[Drafted]) -> bool:
-        """Whether the end is one n-gram over and over while attention stands still.
+    def repeated(self, words: Sequence[Drafted]) -> int:
+        """How many of the last tokens say an n-gram again while attention stands still.
 
         Four times one token, else three times. People do say "no, no, no": then attention moves on.
         """
@@ -108,8 +108,8 @@ class Guards:
             ):
                 moved = max(d.position for d in tail) - min(d.position for d in tail)
                 if moved < self.loop_span * size:
-                    return True
-        return False
+                    return size - n
+        return 0
 
 
 @dataclass(slots=True)
@@ -149,6 +149,8 @@ class Watch:
             return "stuck"
         if guards.pace(len(self.committed) + len(walked), self.n_heard):
             return "pace"
-        if guards.repeats([*self.committed[-guards.loop_reach :], *walked, drafted]):
+        words = [*self.committed[-guards.loop_reach :], *walked, drafted]
+        if again := guards.repeated(words):
+            self.cut = max(0, len(walked) + 1 - again)
             return "loop"
         return None
