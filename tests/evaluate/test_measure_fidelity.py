@@ -39,6 +39,6 @@ def test_prompts_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text("\n".join(json.dumps({"question": q}) for q in "abc"))
     assert read_questions(path, limit=2) == ["a", "b"]
-    path.write_text("[1]")
-    with pytest.raises(ConfigError, match="question"):
+    path.write_text('[1]\n{"question": "a"}\n{"text": "b"}')
+    with pytest.raises(ConfigError, match="line 1: not a JSON object; line 3: no question"):
         read_questions(path, limit=2)

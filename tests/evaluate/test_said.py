@@ -27,29 +27,10 @@ def write(folder: Path, *lines: dict[str, object] | str) -> Path:
     return path
 
 
-def test_all_that_is_wrong_is_listed_with_its_line(tmp_path: Path) -> None:
-    path = write(
-        tmp_path,
-        LINE,
-        "not json",
-        {**LINE, "id": "a"},
-        {**LINE, "id": "c", "audio": "missing.wav"},
-        {**LINE, "id": "d", "speaker": ""},
-        {**LINE, "id": "e", "split": "dev"},
-        {**LINE, "id": "f", "emotion": "envy", "speaker": "t"},
-    )
-    with pytest.raises(ConfigError) as told:
+def test_an_emotion_that_nobody_knows_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, LINE, {**LINE, "id": "f", "emotion": "envy"})
+    with pytest.raises(ConfigError, match="line 2: emotion 'envy' is none of anger"):
         read_labelled(path, labels=("anger",))
-    message = str(told.value)
-    for words in (
-        "line 2: not a JSON object",
-        "line 3: id a is that of line 1",
-        "line 4: no file missing.wav",
-        "line 5: no speaker",
-        "line 6: speaker s is in split 'dev'",
-        "line 7: emotion 'envy'",
-    ):
-        assert words in message
 
 
 def test_lines_without_an_emotion_are_passed_over(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate.manifest import read_manifest
 from textpro_stream.evaluate.score import Summary, TimedWord, errors, lags
 
@@ -44,19 +45,9 @@ def test_a_manifest_is_thinned_evenly_and_filtered_by_kind(tmp_path: Path) -> No
     items = [
         {"id": str(i), "audio": f"{i}.wav", "text": "x", "kind": "ab"[i % 2]} for i in range(10)
     ]
+    for item in items:
+        soundfile.write(tmp_path / str(item["audio"]), np.zeros(800, np.float32), 16_000)
     path = write(tmp_path / "m.jsonl", [json.dumps(item) for item in items])
     assert [item.id for item in read_manifest(path, limit=5)] == ["0", "2", "4", "6", "8"]
     assert {item.kind for item in read_manifest(path, frozenset("b"))} == {"b"}
     assert read_manifest(path)[3].audio == tmp_path / "3.wav"
-
-
-@pytest.mark.parametrize("line", ["{", '{"id": "a", "audio": "a.wav"}', "[1]"])
-def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
-    path = write(tmp_path / "m.jsonl", ['{"id": "a", "audio": "a.wav", "text": ""}', line])
-    with pytest.raises(ConfigError, match=r"m\.jsonl:2"):
-        read_manifest(path)
-
-
-def test_a_missing_manifest_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="give a JSONL file"):
-        read_manifest(tmp_path / "none.jsonl")

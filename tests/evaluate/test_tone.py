@@ -156,7 +156,7 @@ def manifest(folder: Path) -> Path:
         soundfile.write(folder / f"{i}.wav", melody(3.0, i), SAMPLE_RATE)
         line = {"id": f"c{i}", "audio": f"{i}.wav", "speaker": f"s{i}", "source": "Ours (here)"}
         line |= {"split": "dev"} if i < 4 else {}
-        lines.append(json.dumps(line | ({"label": LABELS[i % 3]} if i != 7 else {})))
+        lines.append(json.dumps(line | ({"emotion": LABELS[i % 3]} if i != 7 else {})))
     path = folder / "manifest.jsonl"
     path.write_text("\n".join(lines))
     return path

@@ -24,49 +24,20 @@ def clip(folder: Path, name: str, **more: object) -> dict[str, object]:
     return {"id": name, "audio": f"{name}.wav", **more}
 
 
-def test_all_faults_are_listed_by_line(tmp_path: Path) -> None:
-    path = manifest(
-        tmp_path,
-        clip(tmp_path, "a", speaker="s", split="train"),
-        "{",
-        {"id": "b", "audio": "none.wav"},
-        clip(tmp_path, "a"),
-        {"audio": "a.wav"},
-        clip(tmp_path, "c", speaker="s", split="dev"),
-        [1],
-        clip(tmp_path, "d", label="odd"),
-    )
-    with pytest.raises(ConfigError) as raised:
+def test_what_an_objective_asks_for_is_told_by_line(tmp_path: Path) -> None:
+    path = manifest(tmp_path, clip(tmp_path, "a"), clip(tmp_path, "d", label="odd"))
+    with pytest.raises(ConfigError, match="line 2: unknown label"):
         read_clips(path, check=lambda entry: "unknown label" if "label" in entry else "")
-    told = str(raised.value)
-    for fault in (
-        "line 2: not JSON",
-        "line 3: no file none.wav",
-        "line 4: id a is that of line 1",
-        "line 5: no id",
-        "line 6: speaker s is in split dev, on line 1 in train",
-        "line 7: not a JSON object",
-        "line 8: unknown label",
-    ):
-        assert fault in told
-    assert "\n" not in told
 
 
-def test_many_faults_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="and 5 more"):
-        read_clips(manifest(tmp_path, *["{"] * 25))
-
-
-def test_what_cannot_be_read_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="give a JSONL file"):
-        read_clips(tmp_path / "none.jsonl")
+def test_an_empty_one_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no clips"):
         read_clips(manifest(tmp_path, ""))
 
 
 def test_audio_that_is_none_names_its_line(tmp_path: Path) -> None:
-    (tmp_path / "x.wav").write_text("words")
-    (found,) = read_clips(manifest(tmp_path, "", {"id": "x", "audio": "x.wav"}))
+    (found,) = read_clips(manifest(tmp_path, "", clip(tmp_path, "x")))
+    (tmp_path / "x.wav").write_text("it was replaced by words since then")
     with pytest.raises(ConfigError, match="line 2"):
         load_audio(found)
 

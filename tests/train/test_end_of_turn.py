@@ -160,4 +160,4 @@ def test_from_a_manifest_to_a_head_that_is_measured(
     assert "Is it over?" in page.read_text()
     (tmp_path / "bad.jsonl").write_text("{}\n")
     assert main(["eval", "endpoint", *hearing, str(tmp_path / "bad.jsonl")]) == 2
-    assert "bad.jsonl:1: not a pause" in capsys.readouterr().err
+    assert "bad.jsonl: line 1: no id" in capsys.readouterr().err

@@ -75,6 +75,13 @@ class FileSource:
         self.rate_hz: int = self._file.samplerate
         self.n_channels: int = self._file.channels
 
+    @property
+    def length_s(self) -> float | None:
+        """How long the header says that it plays; None where it cannot know."""
+        if len(self._parts) > 1 or self._file.frames >= NO_PROMISE:
+            return None
+        return float(self._file.frames / self.rate_hz)
+
     def close(self) -> None:
         """Let go of the file. Reading to the end, or leaving `chunks`, does it too."""
         if self._descriptor >= 0:

@@ -10,7 +10,6 @@ are CPU time of one thread, medians, for 200 rows of context.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from torch import Tensor
 from textpro_stream import store
 from textpro_stream.config import Settings
 from textpro_stream.errors import ConfigError
+from textpro_stream.evaluate.manifest import Entry, read_entries
 from textpro_stream.llm import LanguageModel
 
 Format = Literal["float32", "bfloat16", "int8"]
@@ -83,16 +83,19 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def read_questions(path: Path, limit: int) -> list[str]:
-    """The first `limit` questions of a JSONL file.
+    """The first `limit` questions of a JSONL file; ids may be left out.
 
     Raises:
-        ConfigError: it cannot be read, or a line has no question.
+        ConfigError: it cannot be read or has faults; lists them by line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [str(json.loads(line)["question"]) for line in lines if line.strip()][:limit]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not a JSONL file with `question` a line ({error})") from error
+
+    def named(number: int, entry: Entry) -> Entry:
+        return {"id": str(number), **entry}
+
+    entries = read_entries(path, sound="none", needs=("question",), translate=named)
+    if not entries:
+        raise ConfigError(f"{path}: no questions; a line needs question")
+    return [entry["question"] for _, entry in entries][:limit]
 
 
 @torch.inference_mode()

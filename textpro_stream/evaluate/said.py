@@ -1,8 +1,7 @@
 """Clips whose tone is labelled, as the recogniser hears them in blocks: manifests, states, sound.
 
-A manifest is JSONL, one clip a line: `id`, `audio` (a path beside it), `speaker`, `emotion` (or
-`label`); and where they are known `source` (the corpus is what it says before a bracket), `split`,
-`licence`. All that is wrong with one is listed with line numbers before anything starts.
+A manifest is JSONL, one clip a line: `id`, `audio` (a path beside it), `speaker`, `emotion`; and
+where they are known `source` (the corpus is what it says before a bracket), `split`, `licence`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from textpro_stream.contracts import SAMPLE_RATE, AudioChunk, TokenSpan, Transcript, seconds
 from textpro_stream.errors import ConfigError
 from textpro_stream.evaluate.evidence import tell_progress
-from textpro_stream.evaluate.manifest import manifest_lines, spread
+from textpro_stream.evaluate.manifest import read_entries, spread
 from textpro_stream.evaluate.mix import read_audio
 from textpro_stream.prosody.acoustics import Acoustics
 from textpro_stream.prosody.turn_tone import levels_db, rise
@@ -33,7 +32,6 @@ Change = Callable[[Floats], Floats]
 PLAIN = ""  # the label of speech for which nobody named an emotion
 PLAIN_S = 8  # seconds of such a clip that are heard
 GROUP = 5  # tokens of a window, as it is in speech
-SHOWN = 20  # faults that are listed
 _PUSHED = 3200  # samples at a time; changes nothing
 _SAVED_EVERY = 50
 N_ACOUSTICS = 8
@@ -94,54 +92,22 @@ def read_labelled(
     """
     clips: list[Labelled] = []
     others: list[Labelled] = []
-    faults: list[str] = []
-    seen: dict[str, int] = {}
-    homes: dict[str, tuple[str, int]] = {}
-    for number, line in manifest_lines(path):
-        try:
-            entry = json.loads(line)
-            if not isinstance(entry, dict):
-                raise ValueError
-        except ValueError:
-            faults.append(f"line {number}: not a JSON object")
-            continue
-        entry["emotion"] = entry.get("emotion") or entry.get("label")
-        if not entry.get("emotion") and not plain:
-            continue
-        wrong = _wrong(entry, path, labels)
-        name, speaker = str(entry.get("id")), str(entry.get("speaker"))
+    for number, entry in read_entries(
+        path,
+        needs=("speaker",),
+        labels={"emotion": labels} if labels else None,
+        counts=lambda entry: bool(entry.get("emotion")) or plain > 0,
+    ):
         split = str(entry.get("split") or "")
-        first = seen.setdefault(name, number)
-        home, there = homes.setdefault(speaker, (split, number))
-        if not wrong and first != number:
-            wrong = f"id {name} is that of line {first}"
-        if not wrong and home != split:
-            wrong = f"speaker {speaker} is in split {split!r}, on line {there} in {home!r}"
-        if wrong:
-            faults.append(f"line {number}: {wrong}")
-        elif not splits or split in splits:
+        if not splits or split in splits:
             corpus = str(entry.get("source") or "").partition("(")[0].strip() or path.stem
             audio = path.parent / entry["audio"]
             emotion = str(entry.get("emotion") or PLAIN)
-            clip = Labelled(name, audio, speaker, emotion, corpus, split, number)
+            clip = Labelled(entry["id"], audio, entry["speaker"], emotion, corpus, split, number)
             (others if emotion == PLAIN else clips).append(clip)
-    if faults:
-        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise ConfigError(f"manifest {path}: {'; '.join(faults[:SHOWN])}{more}")
     if not clips:
         raise ConfigError(f"manifest {path}: no clips with an emotion; a line needs one")
     return [*clips, *(spread(others, plain) if plain else ())]
-
-
-def _wrong(entry: dict[str, Any], path: Path, labels: Sequence[str]) -> str:
-    for name in ("id", "audio", "speaker"):
-        if not isinstance(entry.get(name), str) or not entry[name]:
-            return f"no {name}"
-    if not (path.parent / entry["audio"]).is_file():
-        return f"no file {entry['audio']}"
-    if labels and entry.get("emotion") and entry["emotion"] not in labels:
-        return f"emotion {entry['emotion']!r} is none of {', '.join(labels)}"
-    return ""
 
 
 def hear(

@@ -2,7 +2,7 @@
 
     textpro eval tone MANIFEST --split dev --report tone.html
 
-JSONL: id, audio, speaker, emotion (or label), and where known source and split. Each clip is heard
+JSONL: id, audio, speaker, emotion, and where known source and split. Each clip is heard
 once through the streaming recogniser; its words and how they sounded become a turn. "How do I
 sound?" should be answered by the label, "What did I just say?" as if nobody had heard how, and a
 neutral turn as well. Corpora and splits stand apart. The readout must not have been trained on the

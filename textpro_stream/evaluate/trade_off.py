@@ -6,20 +6,11 @@ from collections.abc import Sequence
 from html import escape
 
 from textpro_stream.evaluate import svg
+from textpro_stream.evaluate.page import COLOURS, page
 from textpro_stream.evaluate.policies import Cost
 
 _WIDTH, _HEIGHT, _LEFT = 720.0, 420.0, 62.0
 _LONGEST_S = 2.0  # nobody wants to wait longer
-_COLOURS = ("#8a8f98", "#c96f2c", "#1b8f88", "#7a5ac8", "#c0392b", "#2c6fc9")
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:780px;margin:40px auto;padding:0 20px;"
-    "color:#20242a;background:#fff}svg text{font-size:12px;fill:#555}.grid{stroke:#e3e5e8}"
-    ".line{fill:none;stroke-width:2.2;stroke-linejoin:round}"
-    + "".join(
-        f".s{i}.line{{stroke:{c}}}.s{i}.dot{{fill:{c}}}li.s{i}{{color:{c}}}"
-        for i, c in enumerate(_COLOURS)
-    )
-)
 
 
 def draw_page(curves: Sequence[tuple[str, Sequence[Cost], Cost | None]]) -> str:
@@ -40,7 +31,7 @@ def draw_page(curves: Sequence[tuple[str, Sequence[Cost], Cost | None]]) -> str:
     parts.append(svg.label("turns cut off, of pauses that were none", _LEFT + 8, 24))
     names = []
     for i, (name, curve, default) in enumerate(curves):
-        style = f"s{i % len(_COLOURS)}"
+        style = f"s{i % len(COLOURS)}"
         points = [(x(c.wait_s), y(100 * c.cut)) for c in curve if c.wait_s <= _LONGEST_S]
         parts.append(svg.path(points, f"{style} line"))
         if default is not None:
@@ -49,11 +40,8 @@ def draw_page(curves: Sequence[tuple[str, Sequence[Cost], Cost | None]]) -> str:
             name = told
         names.append(f'<li class="{style}">{escape(name)}</li>')
     drawing = svg.drawing(parts, _WIDTH, _HEIGHT, "turns cut off against mean wait")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
-        " style-src 'unsafe-inline'\">"
-        f"<title>Is it over?</title><style>{_STYLE}</style></head><body><h1>Is it over?</h1>"
-        "<p>Each line: the best that a judge can do at any setting. Dots: the setting that is"
-        f" used by default.</p>{drawing}<ul>{''.join(names)}</ul></body></html>\n"
+    lead = (
+        "Each line: the best that a judge can do at any setting. Dots: the setting that is used by"
+        " default."
     )
+    return page("Is it over?", lead, [drawing, f"<ul>{''.join(names)}</ul>"])

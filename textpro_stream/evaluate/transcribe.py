@@ -19,8 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from textpro_stream import store
 from textpro_stream.config import Settings
 from textpro_stream.contracts import SAMPLE_RATE
@@ -31,7 +29,7 @@ from textpro_stream.evaluate.reference import References
 from textpro_stream.evaluate.score import Summary
 from textpro_stream.evaluate.side_by_side import Row
 from textpro_stream.evaluate.tally import Tally
-from textpro_stream.evaluate.ways import Recognized, converse, recognize
+from textpro_stream.evaluate.ways import Recognized, as_published, converse, recognize
 from textpro_stream.pipeline import Engine
 from textpro_stream.whisper import WhisperPro
 
@@ -94,13 +92,6 @@ async def _curve(items: Sequence[Item], references: References, settings: Settin
     return 0
 
 
-def _as_published(settings: Settings) -> WhisperPro:
-    """What streaming is measured against: the model as its makers give it, in float32."""
-    options = replace(settings.whisper, adapter="", dtype="float32")
-    folder = store.resolve(options.model, "whisper")
-    return WhisperPro.load(folder, options, torch.device("cpu"))
-
-
 async def _compare(
     items: Sequence[Item], references: References, settings: Settings, args: argparse.Namespace
 ) -> int:
@@ -115,7 +106,7 @@ async def _compare(
             known = references.offline.get(item.id)
             kept += known is not None
             if known is None:
-                base = base or _as_published(settings)
+                base = base or as_published(settings)
                 whole = recognize(base, audio, offline=True)
                 references.keep_offline(item.id, whole.text)
             else:

@@ -12,7 +12,6 @@ nobody can tell from an end; such a pause is heard, and left out of all figures.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from textpro_stream.errors import ConfigError
-from textpro_stream.evaluate.manifest import manifest_lines
+from textpro_stream.evaluate.manifest import Entry, read_entries
 
 Label = Literal["hold", "end", "backchannel"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -70,20 +69,17 @@ def read_turns(
         kinds: likewise.
 
     Raises:
-        ConfigError: the file is missing, or a line of it is no pause; names the line.
+        ConfigError: the file cannot be read or has faults, listed by line, or there is no pause of
+            what was asked for.
     """
     found: list[tuple[Path, float, Pause]] = []
-    for number, line in manifest_lines(path):
-        try:
-            audio, start_s, pause = _parse(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            why = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise ConfigError(
-                f"{path}:{number}: not a pause ({why}); a line needs id, audio, speaker, kind,"
-                " turn_start_s, pause_start_s, pause_end_s and label"
-            ) from None
+    entries = read_entries(
+        path, needs=("speaker", "kind", "label"), labels={"label": LABELS}, check=_wrong
+    )
+    for _, entry in entries:
+        pause = _pause(entry)
         if (not splits or pause.split in splits) and (not kinds or pause.kind in kinds):
-            found.append((path.parent / audio, start_s, pause))
+            found.append((path.parent / entry["audio"], float(entry["turn_start_s"]), pause))
     if not found:
         raise ConfigError(f"manifest {path}: no pauses of what was asked for")
     found.sort(key=lambda item: (str(item[0]), item[1], item[2].start_s))
@@ -93,31 +89,40 @@ def read_turns(
     return turns
 
 
-def _parse(entry: dict[str, object]) -> tuple[str, float, Pause]:
-    def number(name: str) -> float:
-        return float(str(entry[name]))
+def _wrong(entry: Entry) -> str:
+    """What is wrong with a pause's times."""
+    for name in ("turn_start_s", "pause_start_s"):
+        if not isinstance(entry.get(name), int | float):
+            return (
+                f"{name} {entry[name]!r} is no number of seconds" if name in entry else f"no {name}"
+            )
+    if "pause_end_s" not in entry:
+        return "no pause_end_s"
+    end = entry["pause_end_s"]
+    if end is not None and not isinstance(end, int | float):
+        return f"pause_end_s {end!r} is no number of seconds"
+    later = float("inf") if end is None else end
+    if not 0 <= entry["turn_start_s"] < entry["pause_start_s"] < later:
+        return "turn_start_s, pause_start_s and pause_end_s do not follow on each other"
+    if entry["label"] == "end" and end is not None:
+        return "an end has no pause_end_s: write null"
+    if entry["label"] == "hold" and end is None:
+        return "a hold needs its pause_end_s"
+    return ""
 
-    labels = [label for label in LABELS if label == entry["label"]]
-    if not labels:
-        raise ValueError(f"label {entry['label']!r} is none of {', '.join(LABELS)}")
-    label = labels[0]
-    pause = Pause(
-        id=str(entry["id"]),
-        speaker=str(entry["speaker"]),
-        kind=str(entry["kind"]),
+
+def _pause(entry: Entry) -> Pause:
+    end = entry["pause_end_s"]
+    return Pause(
+        id=entry["id"],
+        speaker=entry["speaker"],
+        kind=entry["kind"],
         split=str(entry.get("split") or ""),
-        label=label,
-        start_s=number("pause_start_s"),
-        end_s=None if entry["pause_end_s"] is None else number("pause_end_s"),
+        label=entry["label"],
+        start_s=float(entry["pause_start_s"]),
+        end_s=None if end is None else float(end),
         counts=entry.get("boundary") != "sentence",
     )
-    if not 0 <= number("turn_start_s") < pause.start_s < (pause.end_s or float("inf")):
-        raise ValueError("turn_start_s, pause_start_s and pause_end_s do not follow on each other")
-    if label == "end" and pause.end_s is not None:
-        raise ValueError("an end has no pause_end_s: write null")
-    if label == "hold" and pause.end_s is None:
-        raise ValueError("a hold needs its pause_end_s")
-    return str(entry["audio"]), number("turn_start_s"), pause
 
 
 def _ended(pauses: Sequence[Pause]) -> Iterator[tuple[Pause, ...]]:

@@ -165,9 +165,9 @@ def measure_vads(
         ConfigError: a manifest cannot be read.
     """
     options = options or TurnOptions()
-    noises = read_manifest(noise_manifest)
+    noises = read_manifest(noise_manifest, wordless=True)
     sounds = [read_audio(noise.audio) for noise in noises]
-    items = read_manifest(manifest, CLEAN_KINDS, limit)
+    items = read_manifest(manifest, CLEAN_KINDS, limit, wordless=True)
     names: tuple[VadName, ...] = ("silero", "webrtc") if silero else ("webrtc",)
     table = VadTable()
     for name in names:

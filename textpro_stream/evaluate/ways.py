@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from textpro_stream import store
 from textpro_stream.clock import MonotonicClock
+from textpro_stream.config import Settings
 from textpro_stream.contracts import AudioChunk, TokenSpan, bare_words, seconds, text_of
 from textpro_stream.errors import StageError
 from textpro_stream.evaluate.score import TimedWord
@@ -173,6 +175,13 @@ def recognize(
         blocks_s,
         recognizer.work,
     )
+
+
+def as_published(settings: Settings) -> WhisperPro:
+    """What streaming is measured against: the model as its makers give it, in float32."""
+    options = replace(settings.whisper, adapter="", dtype="float32")
+    folder = store.resolve(options.model, "whisper")
+    return WhisperPro.load(folder, options, torch.device("cpu"))
 
 
 def _commit(told: Told, spans: Sequence[TokenSpan], at: int) -> None:

@@ -215,7 +215,7 @@ class LocalEngine:
     """
 
     def __init__(self, model: LanguageModel, device: DeviceThread) -> None:
-        self.model, self._device = model, device
+        self.model, self.device = model, device
 
     @property
     def notice(self) -> str:
@@ -239,7 +239,7 @@ class LocalEngine:
 
     def open(self, options: LlmOptions, observer: Observer, /) -> ports.Dialogue:
         """One conversation's dialogue; it costs nothing before its first `follow`."""
-        return LocalDialogue(self.model, options, observer, self._device)
+        return LocalDialogue(self.model, options, observer, self.device)
 
     async def close(self) -> None:
         """Nothing of it is open: memory belongs to its dialogues, the device to its maker."""

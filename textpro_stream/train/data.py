@@ -1,28 +1,23 @@
 """Speech to train on: manifests, whole clips in memory, and who is held out.
 
 A manifest is JSONL, one clip a line: `id`, `audio` (a path beside it), and, where they are known,
-`speaker`, `text`, `kind`, `language`, `licence`. All that is wrong with one is listed with line
-numbers before anything starts.
+`speaker`, `text`, `kind`, `language`, `licence`.
 """
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textpro_stream.contracts import SAMPLE_RATE
 from textpro_stream.errors import ConfigError, TextproError
-from textpro_stream.evaluate.manifest import manifest_lines
+from textpro_stream.evaluate.manifest import Check, Entry, read_entries
 from textpro_stream.evaluate.mix import read_audio
-
-SHOWN = 20  # faults that are listed; more of one kind teach nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +32,7 @@ class Clip:
     language: str
     licence: str
     line: int
-    fields: Mapping[str, Any]  # all that the line says
-
-
-Check = Callable[[Mapping[str, Any]], str]
+    fields: Entry  # all that the line says
 
 
 def read_clips(path: Path, *, check: Check = lambda entry: "") -> list[Clip]:
@@ -53,58 +45,20 @@ def read_clips(path: Path, *, check: Check = lambda entry: "") -> list[Clip]:
     Raises:
         ConfigError: the file cannot be read, or has faults; lists them by line.
     """
-    clips: list[Clip] = []
-    faults: list[str] = []
-    seen: dict[str, int] = {}
-    splits: dict[str, tuple[str, int]] = {}
-    for number, line in manifest_lines(path):
-        clip, wrong = _clip(path, number, line)
-        if clip is not None:
-            wrong = wrong or _repeated(clip, seen) or _in_two_splits(clip, splits)
-            wrong = wrong or check(clip.fields)
-            clips.append(clip)
-        if wrong:
-            faults.append(f"line {number}: {wrong}")
-    if faults:
-        told = "; ".join(faults[:SHOWN])
-        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise ConfigError(f"manifest {path}: {told}{more}")
+    names = ("speaker", "text", "kind", "language", "licence")
+    clips = [
+        Clip(
+            entry["id"],
+            path.parent / entry["audio"],
+            **{name: str(entry.get(name) or "") for name in names},
+            line=number,
+            fields=entry,
+        )
+        for number, entry in read_entries(path, check=check)
+    ]
     if not clips:
         raise ConfigError(f"manifest {path}: no clips; a line needs id and audio")
     return clips
-
-
-def _clip(path: Path, number: int, line: str) -> tuple[Clip | None, str]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None, "not JSON"
-    if not isinstance(entry, dict):
-        return None, "not a JSON object"
-    for name in ("id", "audio"):
-        if not isinstance(entry.get(name), str) or not entry[name]:
-            return None, f"no {name}"
-    audio = path.parent / entry["audio"]
-    wrong = "" if audio.is_file() else f"no file {entry['audio']}"
-    told = {n: str(entry.get(n) or "") for n in ("speaker", "text", "kind", "language", "licence")}
-    return Clip(entry["id"], audio, **told, line=number, fields=entry), wrong
-
-
-def _repeated(clip: Clip, seen: dict[str, int]) -> str:
-    first = seen.setdefault(clip.id, clip.line)
-    return "" if first == clip.line else f"id {clip.id} is that of line {first}"
-
-
-def _in_two_splits(clip: Clip, splits: dict[str, tuple[str, int]]) -> str:
-    split = str(clip.fields.get("split") or "")
-    if not split or not clip.speaker:
-        return ""
-    other, line = splits.setdefault(clip.speaker, (split, clip.line))
-    return (
-        ""
-        if other == split
-        else f"speaker {clip.speaker} is in split {split}, on line {line} in {other}"
-    )
 
 
 def load_audio(clip: Clip, longest_s: float = 30.0) -> NDArray[np.int16]:
