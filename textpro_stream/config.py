@@ -128,10 +128,10 @@ class TurnOptions(Checked):
     # What tells a pause from an end: the trained head, or a rule about the last words alone, which
     # wants silence_ms = 500. Measured in docs/notes/0014-end-of-turn.md.
     end_of_turn: Literal["head", "words"] = "head"
-    # Of the pauses inside turns, the share that may be taken for an end. At 0.25 the mean wait is
-    # that of the rule about words, 0.53 s, and a third to a half fewer of them are cut off; at 0.3
-    # it is 0.47 s, and still fewer are (docs/notes/0014).
-    false_cutoffs: Annotated[float, Range(0.01, 0.9)] = 0.25
+    # Of the pauses inside turns, the share that may be taken for an end. At 0.2 the mean wait is
+    # nearly that of the rule about words, 0.6 s, and a third fewer of them are cut off; at 0.3 it
+    # is 0.49 s, and still fewer are (docs/notes/0014).
+    false_cutoffs: Annotated[float, Range(0.01, 0.9)] = 0.2
     silence_ms: Annotated[int, Range(20, 10_000)] = 300  # bound: no turn ends after less silence
     silence_long_ms: Annotated[int, Range(20, 30_000)] = 1500  # bound: after so much, every turn
     barge_in: bool = True  # speech over the reply stops it
