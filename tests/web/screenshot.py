@@ -1,6 +1,6 @@
 """The picture in the README: two spoken turns with the real models, the second interrupting.
 
-    PYTHONPATH=tests python tests/web/screenshot.py docs/images/page.png [bench.json]
+    PYTHONPATH=tests:tests/support python tests/web/screenshot.py docs/images/page.png [bench.json]
 
 A report of `textpro bench baseline --json bench.json` adds the record-then-run ghost.
 """
