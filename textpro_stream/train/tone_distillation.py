@@ -143,12 +143,9 @@ class ToneDistillation:
         rows = self._rows(example.one.pooled, DROPOUT)
         anchor = self._words.loss(rows, [example.one.words] * len(rows))
         total = reply + self._weighing.anchor * anchor
-        losses = {"reply": reply, "anchor": anchor}
         if wanted.answer is not None:
-            answer = F.nll_loss(found[:-1], wanted.answer)
-            losses["answer"] = answer
-            total = total + self._weighing.answer * answer
-        return {"total": total, **losses}
+            total = total + self._weighing.answer * F.nll_loss(found[:-1], wanted.answer)
+        return {"total": total, "reply": reply, "anchor": anchor}
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:

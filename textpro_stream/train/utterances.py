@@ -43,8 +43,7 @@ class Utterance:
 
     said: Said
     spans: tuple[TokenSpan, ...]
-    rows: tuple[Row, ...]  # of its words
-    pooled: Tensor  # (n, d_prosody), n >= 1: what the prosody rows among them are made from
+    pooled: Tensor  # (n, d_prosody), n >= 1: what the prosody rows among its words are made from
     words: Mapping[str, str]  # attribute: the word that is true of it
 
     @property
@@ -65,11 +64,9 @@ class Utterance:
             encode: the LLM's tokenizer.
             spec: how rows are arranged.
         """
-        if not question:
-            return list(self.rows)
         end = self.spans[-1].end
-        typed = TokenSpan((), question, end, end, 0.0, None)
-        return rows_of(AlignedText.of((*self.spans, typed), encode), spec, whole=True)
+        typed = [TokenSpan((), f" {word}", end, end, 0.0, None) for word in question.split()]
+        return rows_of(AlignedText.of((*self.spans, *typed), encode), spec, whole=True)
 
 
 def utterances(
@@ -91,7 +88,7 @@ def utterances(
         tones = [row.pooled() for row in rows if isinstance(row, Tone)]
         if tones:
             words = {**_measured(one, usual), **_named(one)}
-            found.append(Utterance(one, spans, tuple(rows), torch.stack(tones), words))
+            found.append(Utterance(one, spans, torch.stack(tones), words))
     return found
 
 
