@@ -66,9 +66,10 @@ def clips(n: int = 40, *, seed: int = 0, speakers: int = 4, at: int = 0) -> list
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = {name: tmp_path_factory.mktemp(name) for name in ("llm", "other", "asr")}
+    made = {name: tmp_path_factory.mktemp(name) for name in ("llm", "other", "qwen", "asr")}
     write_model(made["llm"], "Llama")
     write_model(made["other"], "Llama", initializer_range=0.2)
+    write_model(made["qwen"], "Qwen2")
     save(listening_model(), made["asr"])
     return made
 
@@ -296,18 +297,19 @@ def manifest(folder: Path) -> Path:
     return path
 
 
-def command(folders: dict[str, Path], path: Path, *more: str) -> list[str]:
-    flags = ["train", "slm", "--asr", str(folders["asr"]), "--llm", str(folders["llm"])]
+def command(folders: dict[str, Path], path: Path, *more: str, llm: str = "llm") -> list[str]:
+    flags = ["train", "slm", "--asr", str(folders["asr"]), "--llm", str(folders[llm])]
     flags += ["--vad", "webrtc", "--threads", "1", "--manifest", str(path)]
     flags += ["--out", str(path.parent / "run"), "--held-out", "s1", "--warm-steps", "4"]
     return [*flags, "--steps", "2", "--accumulate", "2", "--rank", "2", *more]
 
 
+@pytest.mark.parametrize("llm", ["llm", "qwen"])
 def test_one_command_from_a_manifest_to_a_projector(
-    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], llm: str
 ) -> None:
     path = manifest(tmp_path)
-    assert main(command(folders, path)) == 0
+    assert main(command(folders, path, llm=llm)) == 0
     told = capsys.readouterr().out
     assert "Gate (<= 0.05 nats a token and >= 95 % equal first choices" in told
     assert (tmp_path / "run/report.md").read_text() in told
@@ -317,14 +319,14 @@ def test_one_command_from_a_manifest_to_a_projector(
     assert "layers=(1,)" in file.metadata["vector"]
     assert find_adapter(file) is not None
     before = load_file(made)
-    assert main(command(folders, path)) == 0  # nothing is left to do
+    assert main(command(folders, path, llm=llm)) == 0  # nothing is left to do
     told = capsys.readouterr().out
     assert "rows: going on at step 4 of 4" in told
     assert "replies: going on at step 2 of 2" in told
     after = load_file(made)
     assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
 
-    assert main(command(folders, path, "--steps", "0")) == 0
+    assert main(command(folders, path, "--steps", "0", llm=llm)) == 0
     assert find_adapter(Checkpoint(made)) is None
 
 
