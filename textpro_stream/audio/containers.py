@@ -100,7 +100,7 @@ class Window(io.RawIOBase):
         return self._at
 
     # typeshed wants any writable buffer taken; callers in `io` give a memoryview.
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # see above
         """Fill a buffer as far as the window goes."""
         wanted = max(0, min(len(buffer), self._size - self._at))
         data = bytearray(os.pread(self._descriptor, wanted, self._start + self._at))

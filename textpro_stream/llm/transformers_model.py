@@ -28,8 +28,8 @@ class TransformersModel:
         from transformers import AutoModelForCausalLM
         from transformers.utils.logging import disable_progress_bar
 
-        # The terminal belongs to whoever started us. (The function has no annotations.)
-        disable_progress_bar()  # type: ignore[no-untyped-call]
+        # The terminal belongs to whoever started us.
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # not annotated
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, local_files_only=True, use_safetensors=True

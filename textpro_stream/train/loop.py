@@ -157,7 +157,8 @@ class Run(Generic[E]):
             example = self._objective.example(rng)
             names.append(self._objective.name_of(example))
             losses = self._objective.losses(example)
-            (losses["total"] / schedule.accumulate).backward()  # type: ignore[no-untyped-call]
+            total = losses["total"] / schedule.accumulate
+            total.backward()  # type: ignore[no-untyped-call]  # torch has not annotated it
             for name, loss in losses.items():
                 self._sums[name] += float(loss.detach())
             self._summed += 1
