@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -140,6 +140,11 @@ class Adapter:
             )
         tensors = {name: checkpoint.read(name, checkpoint.shape(name)) for name in checkpoint}
         return Adapter(path, told["base"], float(told["scale"]), tensors)
+
+    def below(self, prefix: str) -> Adapter:
+        """Those of the products whose names begin so, by what is left of the names."""
+        own = {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
+        return replace(self, tensors=own)
 
     def merge(self, module: nn.Module) -> None:
         """Add what was learnt to the products below `module`, in place.

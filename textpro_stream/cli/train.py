@@ -16,6 +16,7 @@ examples:
   textpro stream --set whisper.adapter=runs/encoder/encoder.safetensors question.wav
   textpro train end-of-turn --manifest pauses.jsonl --out runs/end-of-turn
   textpro train tone --manifest acted.jsonl --out runs/tone
+  textpro train slm --manifest acted.jsonl --out runs/slm
 
 A run that was stopped goes on where it was: give the same command again.
 """

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from textpro_stream.contracts import ToneReading
 from textpro_stream.errors import ConfigError
+from textpro_stream.llm.fusion import Row
 from textpro_stream.llm.language_model import LanguageModel
 from textpro_stream.llm.session import LlamaBackbone
 from textpro_stream.llm.tags import tag_of
@@ -58,11 +59,16 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Drawn:
+class Drawn:
     """A greedy reply: its tokens, the one that ended it among them, and log-probabilities there."""
 
     tokens: list[int]
     shares: Tensor  # (n, n_vocabulary)
+
+    @property
+    def alone(self) -> Beside:
+        """Beside itself."""
+        return Beside(len(self.tokens), 0.0, len(self.tokens))
 
 
 class Answers:
@@ -81,7 +87,7 @@ class Answers:
             raise ConfigError("eval tone wants a Llama, Qwen2 or Mistral: give one by --llm")
         self._model, self._words = model, tuple(words)
         self._session = model.backbone.open(min(CONTEXT, model.backbone.context))
-        self._held: list[int] = []
+        self._held: list[Row] = []
 
     def to(
         self, text: str, tones: Sequence[ToneReading | None], others: Sequence[str] = ()
@@ -95,56 +101,64 @@ class Answers:
         """
         text = text.strip()
         offered = [text, *(other.strip() for other in others)]
-        plain = {ask: self._draw(self.prompt(text + ask, None)) for ask in (SAID, "")}
+        plain = {ask: self.draw(self.prompt(text + ask, None)) for ask in (SAID, "")}
         found: dict[str, Answer] = {}
         for tone in tones:
             tag = tag_of(tone)
             if tag not in found:
+                said, reply = plain[SAID].alone, plain[""].alone
+                if tag:
+                    said = self.beside(self.prompt(text + SAID, tone), plain[SAID])
+                    reply = self.beside(self.prompt(text, tone), plain[""])
                 found[tag] = Answer(
                     tag,
-                    self._likeliest(self.prompt(text + SOUND, tone), SOUNDS, self._words),
+                    self.sounds(self.prompt(text + SOUND, tone)),
                     self._likeliest(self.prompt(text + SAID, tone), SAYS, offered) == text,
-                    self._beside(self.prompt(text + SAID, tone), plain[SAID], tag),
-                    self._beside(self.prompt(text, tone), plain[""], tag),
+                    said,
+                    reply,
                 )
         return [found[tag_of(tone)] for tone in tones]
 
-    def prompt(self, text: str, tone: ToneReading | None) -> list[int]:
+    def prompt(self, text: str, tone: ToneReading | None) -> list[Row]:
         """The rows of a first turn, as `llm.dialogue` makes them for `[llm] fusion = "tags"`."""
         chat = self._model.chat
         pieces = chat.pieces(self._model.options.system_prompt)
         said = [*chat.encode(text)[0], *chat.encode(tag_of(tone))[0]]
         return [*pieces.opening, *said, *pieces.suffix]
 
-    def _likeliest(self, prompt: list[int], begun: str, options: Sequence[str]) -> str:
+    def sounds(self, prompt: Sequence[Row]) -> str:
+        """The likeliest of the words, where the prompt asks how somebody sounds."""
+        return self._likeliest(prompt, SOUNDS, self._words)
+
+    def _likeliest(self, prompt: Sequence[Row], begun: str, options: Sequence[str]) -> str:
         encode = self._model.chat.encode
         rows = [*prompt, *encode(begun)[0]]
         odds = [self._odds(rows, encode(f" {option}")[0]) for option in options]
         return options[odds.index(max(odds))]
 
-    def _odds(self, prompt: list[int], tokens: Sequence[int]) -> float:
+    def _odds(self, prompt: Sequence[Row], tokens: Sequence[int]) -> float:
         """Mean log-probability of these tokens next."""
         shares = self._along(prompt, tokens)
         return float(shares[range(len(tokens)), list(tokens)].mean())
 
-    def _draw(self, prompt: list[int]) -> _Drawn:
+    def draw(self, prompt: Sequence[Row]) -> Drawn:
+        """The greedy reply to a prompt."""
         stops, tokens = self._model.chat.stop_ids(), list[int]()
         while len(tokens) < LONGEST and not (tokens and tokens[-1] in stops):
             self._follow([*prompt, *tokens])
             tokens.append(int(self._session.logits().argmax()))
         # In one pass, as others are looked at: int8 rounds rows a little differently alone.
-        return _Drawn(tokens, self._along(prompt, tokens))
+        return Drawn(tokens, self._along(prompt, tokens))
 
-    def _beside(self, prompt: list[int], plain: _Drawn, tag: str) -> Beside:
+    def beside(self, prompt: Sequence[Row], plain: Drawn) -> Beside:
+        """The reply to a prompt beside another, which may be another model's."""
         n = len(plain.tokens)
-        if not tag:
-            return Beside(n, 0.0, n)
         shares = self._along(prompt, plain.tokens)
         divergence = F.kl_div(shares, plain.shares, reduction="sum", log_target=True)
         equal = int((shares.argmax(1) == plain.shares.argmax(1)).sum())
         return Beside(n, float(divergence), equal)
 
-    def _along(self, prompt: list[int], tokens: Sequence[int]) -> Tensor:
+    def _along(self, prompt: Sequence[Row], tokens: Sequence[int]) -> Tensor:
         """Log-probabilities where each of the tokens stands, (n, n_vocabulary)."""
         self._follow(prompt)
         self._session.crop(len(prompt) - 1)  # its last row is read beside what follows it
@@ -152,10 +166,10 @@ class Answers:
         self._follow([*prompt, *tokens[:-1]])
         return self._session.logits_of(len(tokens)).double().log_softmax(-1)
 
-    def _follow(self, ids: list[int]) -> None:
-        """Hold these tokens: keep the beginning that is held already, read the rest."""
-        same = (one == other for one, other in zip(ids, self._held, strict=False))
+    def _follow(self, rows: Sequence[Row]) -> None:
+        """Hold these rows: keep the beginning that is held already, read the rest."""
+        same = (one == other for one, other in zip(rows, self._held, strict=False))
         common = sum(takewhile(bool, same))
         self._session.crop(common)
-        self._session.prefill(self._model.rows(ids[common:]))
-        self._held = list(ids)
+        self._session.prefill(self._model.rows(rows[common:]))
+        self._held = list(rows)

@@ -14,6 +14,7 @@ from torch import Tensor
 from textpro_stream.checkpoint import Checkpoint
 from textpro_stream.config import LlmOptions
 from textpro_stream.errors import ConfigError, WeightsError
+from textpro_stream.llm.adapter import TOLD, check_made_for, find_adapter
 from textpro_stream.llm.chat import Chat
 from textpro_stream.llm.fusion import FusionSpec, Row, Tone
 from textpro_stream.llm.projector import Projector, find_projector, random_projector
@@ -83,6 +84,7 @@ class LanguageModel:
         device: torch.device,
         *,
         d_prosody: int | None = None,
+        recogniser: str = "",
     ) -> LanguageModel:
         """Load a folder in Hugging Face layout.
 
@@ -92,6 +94,7 @@ class LanguageModel:
             options: `[llm]`.
             device: where it computes.
             d_prosody: width of Whisper's states, to check a projector against.
+            recogniser: whose states they are, likewise.
 
         Raises:
             WeightsError: a missing key, a wrong width, no chat template, an architecture that
@@ -110,9 +113,18 @@ class LanguageModel:
                 )
             dtype = "float32"
         checkpoint = Checkpoint(folder)
+        trained = _trained(options, checkpoint, recogniser)
+        # Words alone are read by the LLM as it was: what it learnt is how to read rows.
+        reads_rows = trained is not None and options.fusion not in ("text", "tags")
+        adapter = find_adapter(trained) if trained is not None and reads_rows else None
+        if adapter is not None and not ours:
+            raise ConfigError(
+                f"[llm] projector {adapter.path} trained the LLM as well, which is for Llama, Qwen2"
+                f" and Mistral models; {folder.name} is {config.get('model_type')!r}"
+            )
         backbone: Backbone
         if ours:
-            backbone = LlamaBackbone(load_weights(checkpoint, config, dtype, device))
+            backbone = LlamaBackbone(load_weights(checkpoint, config, dtype, device, adapter))
         else:
             log.info("%s: run by transformers", config.get("model_type"))
             backbone = TransformersModel(folder, getattr(torch, dtype), device)
@@ -121,7 +133,9 @@ class LanguageModel:
                 f"{folder}: the tokenizer has {chat.n_ids} ids, the model {backbone.n_vocabulary}"
                 " rows; they do not belong together"
             )
-        spec, projector = _fusion(folder, checkpoint, options, chat, backbone.d_model, d_prosody)
+        spec, projector = _fusion(
+            folder, checkpoint, trained, options, chat, backbone.d_model, d_prosody
+        )
         if projector is not None:
             kind = torch.float32 if dtype == "int8" else getattr(torch, dtype)
             projector = projector.to(device, kind)
@@ -167,9 +181,22 @@ def default_dtype(device: torch.device) -> str:
     return "int8" if device.type == "cpu" else "bfloat16"
 
 
+def _trained(options: LlmOptions, llm: Checkpoint, recogniser: str) -> Checkpoint | None:
+    """The file that `[llm] projector` names, if it was made for these models."""
+    if options.projector in ("", RANDOM_PROJECTOR):
+        return None
+    where = Path(options.projector)
+    if not where.is_file():
+        raise ConfigError(f"[llm] projector {where}: no such file; give a .safetensors file")
+    file = Checkpoint(where)
+    check_made_for(file, llm, recogniser)
+    return file
+
+
 def _fusion(
     folder: Path,
     checkpoint: Checkpoint,
+    trained: Checkpoint | None,
     options: LlmOptions,
     chat: Chat,
     d_model: int,
@@ -183,13 +210,10 @@ def _fusion(
         if d_prosody is None:
             raise ConfigError("[llm] projector random needs a Whisper model to take its width from")
         projector = random_projector(d_prosody, d_model, options.seed)
-    elif options.projector:
-        where = Path(options.projector)
-        if not where.is_file():
-            raise ConfigError(f"[llm] projector {where}: no such file; give a .safetensors file")
-        alone = Checkpoint(where)
-        projector = find_projector(alone, d_model)
-        told = {k: v for k, v in alone.metadata.items() if k != "format"}
+    elif trained is not None:
+        where = trained.folder
+        projector = find_projector(trained, d_model)
+        told = {k: v for k, v in trained.metadata.items() if k not in TOLD}
         if projector is None:
             raise WeightsError(f"{where}: no matrices, so no projector")
     elif told is not None:

@@ -20,6 +20,8 @@ from textpro_stream.errors import StageError, WeightsError
 from textpro_stream.linear import linear
 from textpro_stream.llm.weights import foreign_keys
 
+LORA = "lora."  # begins what the LLM itself learnt, in the files that training writes
+
 
 class Projector(nn.Module):
     """d_prosody -> d_model -> d_model.
@@ -62,9 +64,23 @@ class Projector(nn.Module):
         rows: Tensor = self.down(F.gelu(self.up(pooled.to(weight.device, weight.dtype))))
         return rows
 
-    def save(self, path: Path, settings: Mapping[str, str] | None = None) -> None:
-        """Write a file that `[llm] projector` can name; `settings` go to its metadata."""
+    def save(
+        self,
+        path: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        lora: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write a file that `[llm] projector` can name.
+
+        Args:
+            path: of the file.
+            settings: go to its metadata.
+            lora: what the LLM learnt along with it; kept in float16.
+        """
         tensors = {f"projector.{name}": tensor for name, tensor in self.state_dict().items()}
+        for name, tensor in (lora or {}).items():
+            tensors[LORA + name] = tensor.to("cpu", torch.float16).contiguous()
         save_file(tensors, path, metadata=dict(settings or {}))
 
 
@@ -90,7 +106,9 @@ def find_projector(checkpoint: Checkpoint, d_model: int) -> Projector | None:
         WeightsError: more than one reading, or parts that a two-layer perceptron does not have.
     """
     where = checkpoint.folder
-    found = {key: checkpoint.shape(key) for key in foreign_keys(checkpoint)}
+    found = {
+        key: checkpoint.shape(key) for key in foreign_keys(checkpoint) if not key.startswith(LORA)
+    }
     matrices = sorted((k for k, shape in found.items() if len(shape) == 2), key=_natural)
     if not matrices:
         return None

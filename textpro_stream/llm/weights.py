@@ -20,6 +20,7 @@ from textpro_stream.errors import WeightsError
 from textpro_stream.linear import Vocabulary, frozen, linear, quantise
 from textpro_stream.llm.model import Block, Dimensions, Llama
 from textpro_stream.llm.rotation import Rotation
+from textpro_stream.lora import Adapter
 
 LLAMA_TYPES = ("llama", "qwen2", "mistral")
 ROPE_KINDS = ("default", "linear", "llama3")
@@ -103,7 +104,11 @@ def dimensions(config: Mapping[str, Any], folder: Path) -> Dimensions:
 
 
 def load_weights(
-    checkpoint: Checkpoint, config: Mapping[str, Any], dtype: str, device: torch.device
+    checkpoint: Checkpoint,
+    config: Mapping[str, Any],
+    dtype: str,
+    device: torch.device,
+    adapter: Adapter | None = None,
 ) -> Llama:
     """Read, fuse and place the tensors of one model; its parameters ask for no gradient.
 
@@ -112,9 +117,11 @@ def load_weights(
         config: the LLM's part of its config.json; `is_llama` holds.
         dtype: float32, bfloat16, float16 or int8 (float32 activations; CPU only).
         device: where the tensors go.
+        adapter: merged into the products before anything is quantised.
 
     Raises:
-        WeightsError: a missing key, a wrong width, int8 away from the CPU.
+        WeightsError: a missing key, a wrong width, int8 away from the CPU, an adapter that does
+            not fit.
     """
     int8 = dtype == "int8"
     if int8 and device.type != "cpu":
@@ -137,13 +144,16 @@ def load_weights(
             weight, torch.cat([tensor(f"{at}.{name}.bias", n) for name, n in parts.items()])
         )
 
-    def fill(at: str, block: Block) -> None:
+    def fill(i: int, block: Block) -> None:
+        at = f"{prefix}layers.{i}"
         block.attention_norm = frozen(tensor(f"{at}.input_layernorm.weight", d))
         block.qkv = stacked(f"{at}.self_attn", d, q_proj=heads, k_proj=kv_heads, v_proj=kv_heads)
         block.out = stacked(f"{at}.self_attn", heads, o_proj=d)
         block.mlp_norm = frozen(tensor(f"{at}.post_attention_layernorm.weight", d))
         block.gate_up = stacked(f"{at}.mlp", d, gate_proj=dims.d_mlp, up_proj=dims.d_mlp)
         block.down = stacked(f"{at}.mlp", dims.d_mlp, down_proj=d)
+        if adapter is not None:
+            adapter.below(f"blocks.{i}.").merge(block)
         if rotation is not None and mlp_rotation is not None:
             turn(block, rotation, mlp_rotation)
             quantise(block)
@@ -151,8 +161,7 @@ def load_weights(
     rotation, mlp_rotation = (Rotation(d), Rotation(dims.d_mlp)) if int8 else (None, None)
     # Turning and packing int8 weights takes a core two seconds; torch lets go of the GIL meanwhile.
     with torch.no_grad(), ThreadPoolExecutor(2) as pool:
-        names = [f"{prefix}layers.{i}" for i in range(dims.n_layers)]
-        list(pool.map(fill, names, model.blocks))
+        list(pool.map(fill, range(dims.n_layers), model.blocks))
     model.norm = frozen(tensor(f"{prefix}norm.weight", d))
     model.rotation = rotation
 

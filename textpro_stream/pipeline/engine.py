@@ -282,11 +282,11 @@ async def _load_llm(
     from textpro_stream.llm import LanguageModel
     from textpro_stream.llm.local import LocalEngine
 
-    folder, d_prosody = folders["llm"], None
+    folder, load = folders["llm"], partial(LanguageModel.load, options=options, device=where)
     if options.projector or (folder / CONFIG_NAME).is_file():
-        d_prosody = (await asr).d_prosody  # a projector has to fit the recognizer
-    load = partial(LanguageModel.load, folder, options, where, d_prosody=d_prosody)
-    return LocalEngine(await in_thread(load), await thread)
+        whisper = await asr  # a projector has to fit the recognizer
+        load = partial(load, d_prosody=whisper.d_prosody, recogniser=whisper.fingerprint)
+    return LocalEngine(await in_thread(partial(load, folder)), await thread)
 
 
 async def _open_voice(folders: Folders, settings: Settings, wanted: bool) -> Voice | None:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,9 +85,21 @@ def as_float(samples: NDArray[np.int16]) -> NDArray[np.float32]:
     return np.asarray(samples, np.float32) / np.float32(32767.0)
 
 
+class Spoken(Protocol):
+    """What is of somebody."""
+
+    @property
+    def speaker(self) -> str:
+        """His name, "" where none is known."""
+        ...
+
+
+S = TypeVar("S", bound=Spoken)
+
+
 def hold_out(
-    clips: Sequence[Clip], share: float, always: Collection[str] = ()
-) -> tuple[list[Clip], list[Clip]]:
+    clips: Sequence[S], share: float, always: Collection[str] = ()
+) -> tuple[list[S], list[S]]:
     """Split by speakers: who is in the second list is nowhere in the first.
 
     By a checksum of the name, so the same speaker falls on the same side in every manifest.
@@ -97,7 +110,7 @@ def hold_out(
         always: speakers to hold out whatever the checksum says.
     """
 
-    def held(clip: Clip) -> bool:
+    def held(clip: S) -> bool:
         if clip.speaker in always:
             return True
         return bool(clip.speaker) and zlib.crc32(clip.speaker.encode()) % 1000 < 1000 * share
