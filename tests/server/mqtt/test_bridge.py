@@ -144,7 +144,10 @@ async def test_another_discovery_prefix(broker: brokers.Broker) -> None:
         ) as client:
             await client.subscribe("discover/#", qos=1)
             async with asyncio.timeout(SOON):
-                message = await anext(aiter(client.messages))
+                async for message in client.messages:
+                    # The broker in Python has sent a busy machine what it had not asked for
+                    if message.topic.matches("discover/#"):
+                        break
     assert message.topic.value == "discover/device/test_node/config"
 
 
