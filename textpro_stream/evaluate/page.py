@@ -18,7 +18,7 @@ _STYLE = (
     "svg{width:100%;height:auto}svg text{font-size:12px;fill:currentColor}"
     ".grid{stroke:#8884}.line{fill:none;stroke-width:2.2;stroke-linejoin:round}"
     + "".join(
-        f".s{i}{{color:{c}}}.s{i}.line{{stroke:{c}}}.s{i}.dot{{fill:{c}}}"
+        f".s{i}{{color:{c}}}.s{i}.line{{stroke:{c}}}.s{i}.dot,.s{i}.bar{{fill:{c}}}"
         for i, c in enumerate(COLOURS)
     )
 )

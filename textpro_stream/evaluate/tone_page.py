@@ -6,35 +6,21 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from textpro_stream.evaluate import svg
+from textpro_stream.evaluate.page import heading, markdown, page
+from textpro_stream.evaluate.page import table as html_table
 from textpro_stream.evaluate.tone_figures import COLUMNS, Estimate, Figure
 
 Parts = Mapping[str, Sequence[Figure]]  # by the name of a part of the manifest
 
 _WIDTH, _LEFT, _LINE = 720.0, 320.0, 15.0
-_COLOURS = ("#1b8f88", "#c96f2c", "#8a8f98")
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:40px auto;padding:0 20px;"
-    "color:#20242a;background:#fff}svg text{font-size:12px;fill:#555}.grid{stroke:#e3e5e8}"
-    "table{border-collapse:collapse}td,th{padding:2px 12px 2px 0;text-align:left}"
-    + "".join(
-        f".s{i}.bar{{fill:{c}}}.s{i}.reach{{stroke:{c};stroke-width:2}}li.s{i}{{color:{c}}}"
-        for i, c in enumerate(_COLOURS)
-    )
-)
+_HEAD = ("", "clips", *COLUMNS)
 
 
 def table(parts: Parts) -> str:
     """All of it as markdown."""
-    blocks = []
-    for part, figures in parts.items():
-        lines = [f"{part}", "", "| | clips | " + " | ".join(COLUMNS) + " |", "|---" * 5 + "|"]
-        lines += [
-            f"| {figure.name} | {figure.columns[0].n} | " + " | ".join(map(str, figure.columns))
-            + " |"
-            for figure in figures
-        ]  # fmt: skip
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+    return "\n\n".join(
+        f"{part}\n\n{markdown(_HEAD, _rows(figures))}" for part, figures in parts.items()
+    )
 
 
 def draw_page(parts: Parts, about: str) -> str:
@@ -45,18 +31,11 @@ def draw_page(parts: Parts, about: str) -> str:
         about: with what, in a sentence.
     """
     names = "".join(f'<li class="s{i}">{escape(name)}</li>' for i, name in enumerate(COLUMNS))
-    body = "".join(
-        f"<h2>{escape(part)}</h2>{_bars(part, figures)}{_table(figures)}"
+    drawn = (
+        heading(part) + _bars(part, figures) + html_table(_HEAD, _rows(figures))
         for part, figures in parts.items()
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
-        " style-src 'unsafe-inline'\">"
-        f"<title>Does the answer hear the tone?</title><style>{_STYLE}</style></head><body>"
-        f"<h1>Does the answer hear the tone?</h1><p>{escape(about)}</p><ul>{names}</ul>"
-        f"{body}</body></html>\n"
-    )
+    return page("Does the answer hear the tone?", about, (f"<ul>{names}</ul>", *drawn))
 
 
 def _bars(part: str, figures: Sequence[Figure]) -> str:
@@ -86,12 +65,7 @@ def _bar(x: svg.Scale, top: float, one: Estimate, style: str, name: str) -> list
     ]
 
 
-def _table(figures: Sequence[Figure]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("", "clips", *COLUMNS))
-    rows = "".join(
-        f"<tr><td>{escape(figure.name)}</td><td>{figure.columns[0].n}</td>"
-        + "".join(f"<td>{escape(str(one))}</td>" for one in figure.columns)
-        + "</tr>"
-        for figure in figures
-    )
-    return f"<table><tr>{head}</tr>{rows}</table>"
+def _rows(figures: Sequence[Figure]) -> list[list[str]]:
+    return [
+        [figure.name, str(figure.columns[0].n), *map(str, figure.columns)] for figure in figures
+    ]
